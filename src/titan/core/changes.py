@@ -1,0 +1,63 @@
+"""What a decision writes, as data: inserts and guarded updates, folded to one write a row a batch.
+
+Every update says what it believes (`expect`). The storage sums the rows a batch touched; one too few and
+the whole batch rolls back, because then memory and database disagree.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Table = Literal["runs", "jobs", "edges", "attempts", "idempotency", "blobs", "registry"]
+PRIMARY_KEYS: dict[str, tuple[str, ...]] = {
+    "runs": ("run_id",),
+    "jobs": ("run_id", "job_id"),
+    "edges": ("run_id", "job_id", "parent_id"),
+    "attempts": ("fence",),
+    "idempotency": ("key",),
+    "blobs": ("sha256",),
+    "registry": ("name",),
+}
+
+
+class Insert(msgspec.Struct, gc=False):
+    """A new row. `values` holds every column."""
+
+    table: Table
+    values: dict[str, Any]
+
+
+class Update(msgspec.Struct, gc=False):
+    """New values for the row with primary key `key`, if it still is as `expect` says (asserted)."""
+
+    table: Table
+    key: tuple[Any, ...]
+    expect: dict[str, Any]
+    values: dict[str, Any]
+
+
+Change = Insert | Update
+
+
+def fold(changes: list[Change]) -> list[Change]:
+    """Return `changes` with every row written once: first expectation, last values, order of first touch.
+
+    Shape in and out: a list in commit order. An update of a row inserted in the same list becomes part of
+    the insert. Raises ValueError when a row is inserted twice.
+    """
+    folded: dict[tuple[Any, ...], Change] = {}
+    for change in changes:
+        if isinstance(change, Insert):
+            values = change.values
+            identity = (change.table, *[values[column] for column in PRIMARY_KEYS[change.table]])
+            if identity in folded:
+                raise ValueError(f"row {identity} is inserted twice in one batch")
+            folded[identity] = Insert(change.table, dict(values))
+            continue
+        identity = (change.table, *change.key)
+        earlier = folded.get(identity)
+        if earlier is None:
+            folded[identity] = Update(change.table, change.key, change.expect, dict(change.values))
+        else:
+            earlier.values.update(change.values)
+    return list(folded.values())

@@ -1,0 +1,71 @@
+"""Every limit of the product, in one place, each with its unit last in its name.
+
+The figures are the agreed ones of `docs/reference/limits.md`. `Limits.load` reads overrides from the
+environment (`TITAN_LIMIT_<NAME>`), so an operator can change one without touching code.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What one Master accepts."""
+
+    dag_jobs_max: int = 100_000
+    dag_edges_max: int = 500_000
+    dag_name_chars_max: int = 200
+    job_parents_max: int = 10_000
+    requirement_tags_max: int = 16
+    args_bytes_max: int = 128 * 1024
+    env_bytes_max: int = 32 * 1024
+    submit_body_bytes_max: int = 64 * 1024 * 1024
+    submit_jobs_inline_max: int = 1_000
+    blob_bytes_max: int = 64 * 1024 * 1024
+    blob_inline_bytes_max: int = 64 * 1024
+    registry_name_chars_max: int = 128
+    frame_bytes_max: int = 1024 * 1024
+    output_bytes_max: int = 256 * 1024
+    json_depth_max: int = 32
+    store_key_bytes_max: int = 512
+    store_value_bytes_max: int = 1024 * 1024
+    store_many_max: int = 1_000
+    log_fetch_bytes_max: int = 16 * 1024 * 1024
+    log_job_bytes_max: int = 1024 * 1024 * 1024
+    waits_max: int = 1_000
+    workers_max: int = 5_000
+    wait_s_max: float = 25.0
+    events_ring_max: int = 10_000
+    page_rows_max: int = 1_000
+    priority_max: int = 1_000
+    retries_max: int = 1_000
+    retry_backoff_s_max: float = 300.0
+    delay_ms_max: int = 366 * 86_400_000
+    timeout_s_max: float = 366 * 86_400.0
+    lease_s_min: int = 30
+    lease_s_max: int = 86_400
+    slice_ms: int = 20
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> "Limits":
+        """Return the limits with `TITAN_LIMIT_<NAME>` overrides applied.
+
+        Raises ValueError naming the variable when its value is not a positive number.
+        """
+        changed: dict[str, float] = {}
+        for field in dataclasses.fields(cls):
+            variable = f"TITAN_LIMIT_{field.name.upper()}"
+            text = environ.get(variable)
+            if text is None:
+                continue
+            try:
+                value = type(field.default)(text)  # type: ignore[call-arg]
+            except ValueError:
+                value = 0
+            if value <= 0:
+                raise ValueError(f"{variable}={text!r} is not a positive number: give one, or unset it")
+            changed[field.name] = value
+        return dataclasses.replace(cls(), **changed)  # type: ignore[arg-type]
+
+
+DEFAULT_LIMITS = Limits()

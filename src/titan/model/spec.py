@@ -1,0 +1,213 @@
+"""What a person may say about a job, and the checks that need nothing but the job itself.
+
+`JobSpec` is the one form of a job from the SDK's JSON to the worker's grant; it is stored encoded and
+decoded only where it is used. Checks over a whole graph (duplicates, cycles) are in `titan.core.graph`.
+A parameter of a feature that does not exist yet is refused by name: an ignored gate would skip a
+person's approval.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+
+from titan.model.ids import SHA256_PATTERN, job_id_problem, shown
+from titan.model.limits import Limits
+
+GENERAL = "GENERAL"
+OnLost = Literal["retry", "fail"]
+
+
+class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """One job as submitted. `script` is the SHA-256 of the file's content (hex), "" until resolved."""
+
+    job_id: str
+    filename: str
+    script: str = ""
+    job_type: str = "RUN_PAYLOAD"
+    args: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+    requirement: tuple[str, ...] = (GENERAL,)
+    priority: int = 1
+    delay_ms: int = 0
+    affinity: bool = False
+    affinity_wait_s: float = 60.0
+    retries: int = 0
+    retry_backoff_s: float = 1.0
+    timeout_s: float | None = None
+    lease_s: int = 60
+    on_lost: OnLost = "retry"
+    env: dict[str, str] = {}
+    source_path: str = ""
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing wrong with a submission. `code` is stable; `message` says what, why and what next."""
+
+    code: str
+    message: str
+    job_id: str = ""
+    field: str = ""
+
+
+JOB_TYPES = ("RUN_PAYLOAD", "TASK")
+LATER = {
+    "hitl_message": "human approval gates",
+    "max_wait_seconds": "human approval gates",
+    "port": "services",
+    "is_archive": "project archives",
+    "inputs": "declared inputs",
+    "outputs": "declared outputs",
+    "secrets": "secrets",
+    "python": "a job's own interpreter",
+    "packages": "a job's own packages",
+    "warm": "warm starts",
+}
+
+_TYPES: Mapping[str, Any] = {
+    field.name: Annotated[field.type, msgspec.Meta()] for field in msgspec.structs.fields(JobSpec)
+}
+ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(JobSpec)
+
+
+def encode_spec(spec: JobSpec) -> bytes:
+    """Return the stored form of `spec` (msgpack)."""
+    return ENCODER.encode(spec)
+
+
+def decode_spec(data: bytes) -> JobSpec:
+    """Return the spec stored as `data`. Raises msgspec.ValidationError when it is not one."""
+    return _DECODER.decode(data)
+
+
+def read_job(raw: object, limits: Limits, problems: list[Problem]) -> JobSpec | None:
+    """Turn one decoded JSON object into a JobSpec; append every problem found and return None if there is one."""
+    try:
+        spec = msgspec.convert(raw, JobSpec)
+    except msgspec.ValidationError:
+        problems.extend(_shape_problems(raw))
+        return None
+    found = spec_problems(spec, limits)
+    problems.extend(found)
+    return None if found else spec
+
+
+def spec_problems(spec: JobSpec, limits: Limits) -> list[Problem]:
+    """Return everything wrong with one job taken by itself, in the order of its fields."""
+    found: list[Problem] = []
+
+    def add(field: str, message: str | None, code: str = "invalid") -> None:
+        if message is not None:
+            found.append(Problem(code=code, message=message, job_id=spec.job_id, field=field))
+
+    add("job_id", job_id_problem(spec.job_id))
+    add("filename", _filename_problem(spec.filename))
+    if spec.script and not SHA256_PATTERN.fullmatch(spec.script):
+        add("script", f"script {shown(spec.script)} is not a SHA-256: give 64 hex digits in lower case")
+    if spec.job_type not in JOB_TYPES:
+        add("job_type", _job_type_message(spec.job_type), "unsupported")
+    if spec.requirement != (GENERAL,):
+        add("requirement", _requirement_problem(spec.requirement, limits))
+    add("priority", _range_problem("priority", spec.priority, 0, limits.priority_max))
+    add("delay_ms", _range_problem("delay_ms", spec.delay_ms, 0, limits.delay_ms_max))
+    add("affinity_wait_s", _range_problem("affinity_wait_s", spec.affinity_wait_s, 0, limits.timeout_s_max))
+    add("retries", _range_problem("retries", spec.retries, 0, limits.retries_max))
+    add("retry_backoff_s", _range_problem("retry_backoff_s", spec.retry_backoff_s, 0, limits.retry_backoff_s_max))
+    if spec.timeout_s is not None:
+        add("timeout_s", _range_problem("timeout_s", spec.timeout_s, 0.001, limits.timeout_s_max))
+    add("lease_s", _range_problem("lease_s", spec.lease_s, limits.lease_s_min, limits.lease_s_max))
+    if spec.args:
+        add("args", _args_problem(spec.args, limits), "too_large")
+    if spec.env:
+        add("env", _env_problem(spec.env, limits))
+    if len(spec.parents) > limits.job_parents_max:
+        add(
+            "parents",
+            f"{len(spec.parents)} parents: at most {limits.job_parents_max}; put a collecting job in between",
+            "too_large",
+        )
+    return found
+
+
+def _shape_problems(raw: object) -> list[Problem]:
+    if not isinstance(raw, dict):
+        return [Problem(code="invalid", message=f"a job is a JSON object, not {type(raw).__name__}")]
+    job_id = raw.get("job_id")
+    label = job_id if isinstance(job_id, str) else ""
+    found: list[Problem] = []
+    for key, value in raw.items():
+        field = str(key)
+        if field in LATER:
+            message = f"{field}: {LATER[field]} are not available in this version; leave {field} out"
+            found.append(Problem(code="unsupported", message=message, job_id=label, field=field))
+        elif field not in _TYPES:
+            message = f"{shown(field)} is not a field of a job: {', '.join(_TYPES)}"
+            found.append(Problem(code="invalid", message=message, job_id=label, field=field))
+        else:
+            try:
+                msgspec.convert(value, _TYPES[field])
+            except msgspec.ValidationError as error:
+                message = f"{field}: {error} (got {shown(repr(value))})"
+                found.append(Problem(code="invalid", message=message, job_id=label, field=field))
+    for field in ("job_id", "filename"):
+        if field not in raw:
+            found.append(Problem(code="invalid", message=f"{field} is missing", job_id=label, field=field))
+    return found
+
+
+def _job_type_message(job_type: str) -> str:
+    return f"job_type {shown(job_type)} is not available: use {' or '.join(JOB_TYPES)}"
+
+
+def _filename_problem(filename: str) -> str | None:
+    base = filename.replace("\\", "/").rsplit("/", 1)[-1]
+    if not base or base in (".", "..") or "\x00" in filename:
+        return f"filename {shown(filename)} names no file"
+    if len(filename.encode("utf-8", "surrogatepass")) > 4096 or len(base.encode("utf-8", "surrogatepass")) > 255:
+        return "filename is longer than a file's name may be (255 bytes, 4096 with folders)"
+    return None
+
+
+def _requirement_problem(tags: tuple[str, ...], limits: Limits) -> str | None:
+    if not tags:
+        return f"requirement is empty: name a capability, or leave it out for {GENERAL}"
+    if len(tags) > limits.requirement_tags_max:
+        return f"requirement has {len(tags)} tags: at most {limits.requirement_tags_max}"
+    for tag in tags:
+        problem = job_id_problem(tag, "requirement")
+        if problem:
+            return problem
+    return None
+
+
+def _range_problem(field: str, value: float, low: float, high: float) -> str | None:
+    if low <= value <= high:
+        return None
+    return f"{field} is {value}: give {low:g} to {high:g}"
+
+
+def _args_problem(args: tuple[str, ...], limits: Limits) -> str | None:
+    if any("\x00" in arg for arg in args):
+        return "args hold a NUL character: no program can receive one as an argument"
+    size = sum(len(arg.encode("utf-8", "surrogateescape")) + 1 for arg in args)
+    if size <= limits.args_bytes_max:
+        return None
+    return f"args take {size} bytes: at most {limits.args_bytes_max}; put large input in the store or a file"
+
+
+def _env_problem(env: Mapping[str, str], limits: Limits) -> str | None:
+    for name, value in env.items():
+        if not name or "=" in name or "\x00" in name or "\x00" in value:
+            return f"env name {shown(name)} is not possible: names are not empty and hold no '=' or NUL"
+        if name.startswith("TITAN_"):
+            return f"env name {shown(name)} is Titan's own: names beginning with TITAN_ cannot be set"
+    size = sum(len(name) + len(value.encode("utf-8", "surrogateescape")) + 2 for name, value in env.items())
+    if size <= limits.env_bytes_max:
+        return None
+    return f"env takes {size} bytes: at most {limits.env_bytes_max}"
+
+
+def convert_spec(data: object) -> JobSpec:
+    """Return `data` (decoded JSON of our own making) as a JobSpec. Raises msgspec.ValidationError."""
+    return cast(JobSpec, msgspec.convert(data, JobSpec))

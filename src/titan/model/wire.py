@@ -1,0 +1,155 @@
+"""The messages between Master and Worker: msgpack, one WebSocket frame is a list of them.
+
+A worker connects outward to `/api/v1/worker`, says `Hello` with everything it holds, and is answered
+with `Welcome` and the difference. An unknown message is a decode error and closes the link with a code:
+nothing is ever guessed. Times are milliseconds since the epoch, for people; nothing is decided by them.
+"""
+
+import msgspec
+
+PROTOCOL = 1
+CLOSE_BAD_FRAME = 4400
+CLOSE_DENIED = 4401
+CLOSE_REPLACED = 4409
+CLOSE_PROTOCOL = 4426
+CLOSE_STOPPING = 1012
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """An attempt the worker holds when it connects: granted to it and not yet acknowledged as ended."""
+
+    fence: int
+    started: bool
+    log_bytes_acked: int = 0
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """Worker: who I am and the full set of attempts I hold. `incarnation` is new at each process start."""
+
+    name: str
+    incarnation: str
+    boot_id: str
+    protocol: int
+    version: str
+    capabilities: tuple[str, ...]
+    slots: int
+    attempts: tuple[Held, ...] = ()
+    pid: int = 0
+    host: str = ""
+    epoch_seen: int = 0
+
+
+class Started(msgspec.Struct, frozen=True, tag="started", gc=False):
+    """Worker: handed to the launcher; from here on a `Stop` ends a process."""
+
+    fence: int
+    at_ms: int = 0
+
+
+class Output(msgspec.Struct, frozen=True, tag="output", gc=False):
+    """Worker: log bytes of an attempt from `offset` on. Sent again after a reconnect until acknowledged."""
+
+    fence: int
+    offset: int
+    data: bytes
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended", gc=False):
+    """Worker: the main process ended and its tree is gone.
+
+    `exit_code` is the code, or 128 + signal. `cause` is "" for an ordinary end, else one of CAUSES.
+    `log_bytes` is the length of the whole log; all of it was sent in `Output` before this message.
+    """
+
+    fence: int
+    exit_code: int
+    signal: int = 0
+    cause: str = ""
+    log_bytes: int = 0
+    at_ms: int = 0
+    detail: str = ""
+
+
+class Returned(msgspec.Struct, frozen=True, tag="returned", gc=False):
+    """Worker: given back unstarted, after a `Stop` or because it could not be started here for no fault of its own."""
+
+    fence: int
+    reason: str = ""
+
+
+class Renew(msgspec.Struct, frozen=True, tag="renew", gc=False):
+    """Worker: alive. Answered by `RenewAck` with the same `seq`; leases count from the send of it."""
+
+    seq: int
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """Master: you are in. `stop` are attempts you hold and must end without reporting; nobody wants them."""
+
+    epoch: int
+    stop: tuple[int, ...] = ()
+    log_offsets: dict[int, int] = {}
+
+
+class Grant(msgspec.Struct, frozen=True, tag="grant"):
+    """Master: run this attempt. `spec` is an encoded JobSpec; its script is fetched by hash if not cached."""
+
+    fence: int
+    run_id: str
+    job_id: str
+    generation: int
+    attempt: int
+    spec: bytes
+    token: str
+    idempotency_key: str
+    agent_run_id: str
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop", gc=False):
+    """Master: end it. Not started: `Returned`. Started: TERM, 10 s, KILL, then `Ended` with cause "cancelled"."""
+
+    fence: int
+
+
+class Ack(msgspec.Struct, frozen=True, tag="ack", gc=False):
+    """Master: durable. `ended` may be forgotten; logs may be forgotten up to the offset."""
+
+    ended: tuple[int, ...] = ()
+    log_offsets: dict[int, int] = {}
+
+
+class RenewAck(msgspec.Struct, frozen=True, tag="renew_ack", gc=False):
+    """Master: the renewal `seq` was received."""
+
+    seq: int
+
+
+CAUSE_CANCELLED = "cancelled"
+CAUSE_TIMEOUT = "timeout"
+CAUSE_OUT_OF_MEMORY = "out_of_memory"
+CAUSE_START_FAILED = "start_failed"
+CAUSE_LEASE = "lease"
+CAUSE_WORKER_STOP = "worker_stop"
+CAUSES = (CAUSE_CANCELLED, CAUSE_TIMEOUT, CAUSE_OUT_OF_MEMORY, CAUSE_START_FAILED, CAUSE_LEASE, CAUSE_WORKER_STOP)
+
+WorkerMessage = Hello | Started | Output | Ended | Returned | Renew
+MasterMessage = Welcome | Grant | Stop | Ack | RenewAck
+
+_ENCODER = msgspec.msgpack.Encoder()
+_WORKER_FRAME = msgspec.msgpack.Decoder(list[WorkerMessage])
+_MASTER_FRAME = msgspec.msgpack.Decoder(list[MasterMessage])
+
+
+def encode_frame(messages: list[WorkerMessage] | list[MasterMessage]) -> bytes:
+    """Return one frame holding `messages` in order."""
+    return _ENCODER.encode(messages)
+
+
+def decode_worker_frame(data: bytes) -> list[WorkerMessage]:
+    """Return what a worker sent. Raises msgspec.DecodeError (ValidationError below it) on anything else."""
+    return _WORKER_FRAME.decode(data)
+
+
+def decode_master_frame(data: bytes) -> list[MasterMessage]:
+    """Return what a Master sent. Raises msgspec.DecodeError (ValidationError below it) on anything else."""
+    return _MASTER_FRAME.decode(data)
