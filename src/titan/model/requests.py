@@ -1,0 +1,121 @@
+"""The JSON bodies the HTTP API accepts: one struct a shape. An unknown field is refused by name.
+
+Jobs stay undecoded here: `titan.model.spec.read_job` reads each so that all problems are told at once.
+"""
+
+from typing import Any
+
+import msgspec
+
+from titan.model.views import Kind
+
+
+class SubmitBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST runs as one JSON document. `blobs`: SHA-256 (hex) -> content (base64), for files up to 64 KiB."""
+
+    name: str
+    jobs: list[Any]
+    agent_run_id: str | None = None
+    blobs: dict[str, str] = {}
+
+
+class SubmitHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST runs as NDJSON, first line. `jobs`: how many lines, a job each, follow."""
+
+    name: str
+    jobs: int
+    agent_run_id: str | None = None
+    blobs: dict[str, str] = {}
+
+
+class ExtendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST runs/{run}/extend."""
+
+    jobs: list[Any]
+    blobs: dict[str, str] = {}
+
+
+class RetryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST runs/{run}/retry. No ids: everything FAILED, DEAD or CANCELLED, with all descendants."""
+
+    job_ids: tuple[str, ...] = ()
+
+
+class Typed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A value with its kind; bytes as base64."""
+
+    value: str
+    kind: Kind = "text"
+
+
+class Get(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="get", gc=False):
+    """store/get, and `{"op": "get", ...}` in store/many."""
+
+    key: str
+
+
+class Put(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="put", gc=False):
+    """store/put. `ttl_s`: seconds until the key reads as missing; null keeps it for ever."""
+
+    key: str
+    value: str
+    kind: Kind = "text"
+    ttl_s: float | None = None
+
+
+class Delete(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="delete", gc=False):
+    """store/delete."""
+
+    key: str
+
+
+class Incr(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="incr", gc=False):
+    """store/incr. A missing key counts from 0."""
+
+    key: str
+    by: int = 1
+
+
+class Cas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="cas", gc=False):
+    """store/cas. `expect` null: the key must be missing. `value` null: delete it."""
+
+    key: str
+    expect: Typed | None
+    value: Typed | None
+
+
+class SetAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="sadd", gc=False):
+    """store/sadd."""
+
+    key: str
+    member: str
+
+
+class SetRemove(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="srem", gc=False):
+    """store/srem."""
+
+    key: str
+    member: str
+
+
+class SetMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="smembers", gc=False):
+    """store/smembers."""
+
+    key: str
+
+
+class ListKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="list", gc=False):
+    """store/list. Keys that begin with `prefix`, sorted, from behind `after` on."""
+
+    prefix: str = ""
+    limit: int = 100
+    after: str | None = None
+
+
+Operation = Get | Put | Delete | Incr | Cas | SetAdd | SetRemove | SetMembers
+
+
+class Many(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """store/many: up to 1,000 operations, all reads or all writes; writes are one transaction, all or none."""
+
+    operations: list[Operation]

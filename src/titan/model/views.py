@@ -1,0 +1,291 @@
+"""The JSON every answer of the HTTP API is made of: one struct a shape, field names as they travel.
+
+Times are ISO-8601 text in UTC with milliseconds (`2026-01-31T12:00:00.000Z`) or null. Whole numbers that
+may pass 2**53 (fences) travel as text. Fields are only ever added.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from titan.model.spec import Problem
+
+Kind = Literal["text", "bytes"]
+Resolution = Literal["registry", "own script"]
+
+
+def iso_time(wall_ms: int | None) -> str | None:
+    """Return milliseconds since the epoch as ISO-8601 UTC text; None stays None."""
+    if wall_ms is None:
+        return None
+    whole_s, rest_ms = divmod(wall_ms, 1000)
+    return f"{datetime.fromtimestamp(whole_s, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ms:03d}Z"
+
+
+class JobCounts(msgspec.Struct, frozen=True, gc=False):
+    """How many jobs a run has, and how many of them ended how. `total` minus the rest is still to come."""
+
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+    dead: int
+
+
+class RunView(msgspec.Struct, frozen=True):
+    """One run. `generation` rises with each retry; `parent_*` name the job that submitted it, if one did."""
+
+    id: str
+    name: str
+    state: str
+    generation: int
+    agent_run_id: str
+    root_run_id: str
+    parent_run_id: str | None
+    parent_job_id: str | None
+    created_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    jobs: JobCounts
+    cancelling: bool
+
+
+class JobView(msgspec.Struct, frozen=True):
+    """One job. `attempt` 0: never tried. `reason` says why a final, delayed or waiting job is where it is.
+
+    Of `env` only the names are shown: values may be secrets.
+    """
+
+    id: str
+    run_id: str
+    state: str
+    reason: str
+    generation: int
+    attempt: int
+    fence: str
+    worker: str
+    filename: str
+    script: str
+    source_path: str
+    job_type: str
+    args: tuple[str, ...]
+    parents: tuple[str, ...]
+    requirement: tuple[str, ...]
+    priority: int
+    delay_ms: int
+    affinity: bool
+    retries: int
+    retry_backoff_s: float
+    timeout_s: float | None
+    lease_s: int
+    on_lost: str
+    env_names: tuple[str, ...]
+    failures: int
+    losses: int
+    exit_code: int | None
+    cancelling: bool
+    due_at: str | None
+    ready_at: str | None
+    started_at: str | None
+    ended_at: str | None
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a job is where it is. `reason` is a constant; `remedy` what would unblock it ("" when nothing need)."""
+
+    run_id: str
+    job_id: str
+    state: str
+    reason: str
+    message: str
+    remedy: str = ""
+    details: dict[str, Any] = {}
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """Answer of submit and extend. `resolved` says for each file name sent without content where it was found."""
+
+    run: RunView
+    warnings: tuple[str, ...] = ()
+    resolved: dict[str, Resolution] = {}
+
+
+class RunAnswer(msgspec.Struct, frozen=True):
+    """Answer of cancel and retry: the run as it is now."""
+
+    run: RunView
+
+
+class JobAnswer(msgspec.Struct, frozen=True):
+    """Answer of cancelling one job: the job as it is now."""
+
+    job: JobView
+
+
+class RunList(msgspec.Struct, frozen=True):
+    """One page of runs, newest first. `next` goes into `before=` for the page after; null: this is the last."""
+
+    runs: list[RunView]
+    next: str | None = None
+
+
+class JobList(msgspec.Struct, frozen=True):
+    """One page of a run's jobs in order of submission. `next` goes into `after=`; null: this is the last."""
+
+    jobs: list[JobView]
+    next: str | None = None
+
+
+class RunWait(msgspec.Struct, frozen=True):
+    """Answer of a wait for a run. `done`: the generation asked for has ended. Not done: ask again."""
+
+    done: bool
+    run: RunView
+
+
+class JobWait(msgspec.Struct, frozen=True):
+    """Answer of a wait for a job. `done`: its state is final. Not done: ask again."""
+
+    done: bool
+    job: JobView
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """What a text typed by a person names. `job_id` and `job` are null when it named a whole run."""
+
+    run_id: str
+    job_id: str | None
+    run: RunView
+    job: JobView | None = None
+
+
+class StoreValue(msgspec.Struct, frozen=True, gc=False):
+    """A value of the store; bytes travel as base64. `value` null: the key is missing or expired."""
+
+    value: str | None
+    kind: Kind = "text"
+
+
+class StorePutAnswer(msgspec.Struct, frozen=True, gc=False):
+    """Answer of put: durable. `version` rises with each write of the key."""
+
+    version: int
+
+
+class StoreDeleteAnswer(msgspec.Struct, frozen=True, gc=False):
+    """Answer of delete: whether there was something to delete."""
+
+    deleted: bool
+
+
+class StoreIncrAnswer(msgspec.Struct, frozen=True, gc=False):
+    """Answer of incr: the new number, as decimal text."""
+
+    value: str
+
+
+class StoreCasAnswer(msgspec.Struct, frozen=True, gc=False):
+    """Answer of cas: whether the key was as expected and now has the new value."""
+
+    swapped: bool
+
+
+class StoreSetAnswer(msgspec.Struct, frozen=True, gc=False):
+    """Answer of sadd and srem: whether the set changed."""
+
+    changed: bool
+
+
+class StoreMembers(msgspec.Struct, frozen=True):
+    """Answer of smembers: the members, sorted; empty for a missing key."""
+
+    members: list[str]
+
+
+class StoreEntry(msgspec.Struct, frozen=True, gc=False):
+    """One line of a list of keys. `size` counts the bytes of the value, or the members of a set."""
+
+    key: str
+    kind: Literal["text", "bytes", "set"]
+    size: int
+
+
+class StoreList(msgspec.Struct, frozen=True):
+    """One page of keys, sorted. `next` goes into `after`; null: this is the last."""
+
+    entries: list[StoreEntry]
+    next: str | None = None
+
+
+class StoreManyAnswer(msgspec.Struct, frozen=True):
+    """Answer of many: one answer an operation, in order, each of the shape its single call gives."""
+
+    results: list[Any]
+
+
+class RegistryEntry(msgspec.Struct, frozen=True, gc=False):
+    """A file of the registry: base name, content hash, bytes."""
+
+    name: str
+    sha256: str
+    size: int
+    updated_at: str | None = None
+
+
+class RegistryList(msgspec.Struct, frozen=True):
+    """All files of the registry, by name."""
+
+    files: list[RegistryEntry]
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    """One worker. `connected` false: its link is gone and its leases run on. `busy` counts slots in use."""
+
+    name: str
+    connected: bool
+    capabilities: tuple[str, ...]
+    slots: int
+    busy: int
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+
+
+class WorkerList(msgspec.Struct, frozen=True):
+    """All workers the Master knows now."""
+
+    workers: list[WorkerView]
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Counters of the Master, from memory: live runs and jobs by state, workers and slots."""
+
+    version: str
+    epoch: int
+    started_at: str | None
+    runs: dict[str, int]
+    jobs: dict[str, int]
+    workers: int
+    slots: int
+    busy: int
+    waits: int
+    feeds: int
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The one public answer: this is a Titan Master and it answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Every error, as application/problem+json. `code` is stable; `detail` says what and why, `hint` what next."""
+
+    code: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    hint: str = ""
+    problems: list[Problem] = []
