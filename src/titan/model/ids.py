@@ -24,7 +24,7 @@ def job_id_problem(text: str, what: str = "job id") -> str | None:
     bad = _BAD_ID_CHARACTER.search(text)
     if bad is None:
         return f"{what} {shown(text)} begins with {text[0]!r}: begin with a letter or a digit"
-    return f"{what} {shown(text)} has the character {ascii(bad.group())}: use letters, digits, '.', '_' and '-'"
+    return f"{what} {shown(text)} has the character {bad.group()!a}: use letters, digits, '.', '_' and '-'"
 
 
 def name_problem(text: str, chars_max: int, what: str = "DAG name") -> str | None:
@@ -33,7 +33,7 @@ def name_problem(text: str, chars_max: int, what: str = "DAG name") -> str | Non
         return f"{what} has {len(text)} characters: give 1 to {chars_max}"
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI:
-            return f"{what} has the control character {ascii(character)}: leave it out"
+            return f"{what} has the control character {character!a}: leave it out"
     return None
 
 
