@@ -240,16 +240,17 @@ class RegistryList(msgspec.Struct, frozen=True):
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """One worker. `connected` false: its link is gone and its leases run on. `busy` counts slots in use."""
+    """One worker. `connected` false: its link is gone and its leases run on. `running`: attempts it holds."""
 
     name: str
     connected: bool
-    capabilities: tuple[str, ...]
+    capabilities: list[str]
     slots: int
-    busy: int
-    host: str = ""
-    pid: int = 0
-    version: str = ""
+    running: int
+    host: str
+    pid: int
+    version: str
+    connected_at: str | None
 
 
 class WorkerList(msgspec.Struct, frozen=True):
@@ -259,18 +260,17 @@ class WorkerList(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Counters of the Master, from memory: live runs and jobs by state, workers and slots."""
+    """What lives at the Master now: runs, jobs by state, workers and slots, ready jobs by requirement."""
 
     version: str
     epoch: int
     started_at: str | None
-    runs: dict[str, int]
+    runs_living: int
     jobs: dict[str, int]
     workers: int
     slots: int
-    busy: int
-    waits: int
-    feeds: int
+    slots_free: int
+    queues: dict[str, int]
 
 
 class Health(msgspec.Struct, frozen=True):
