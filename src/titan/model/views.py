@@ -168,9 +168,9 @@ class StoreValue(msgspec.Struct, frozen=True, gc=False):
 
 
 class StorePutAnswer(msgspec.Struct, frozen=True, gc=False):
-    """Answer of put: durable. `version` rises with each write of the key."""
+    """Answer of put: durable."""
 
-    version: int
+    stored: bool = True
 
 
 class StoreDeleteAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -203,18 +203,10 @@ class StoreMembers(msgspec.Struct, frozen=True):
     members: list[str]
 
 
-class StoreEntry(msgspec.Struct, frozen=True, gc=False):
-    """One line of a list of keys. `size` counts the bytes of the value, or the members of a set."""
+class StoreKeys(msgspec.Struct, frozen=True):
+    """One page of keys, sorted by their UTF-8 bytes. `next` goes into `after`; null: this is the last."""
 
-    key: str
-    kind: Literal["text", "bytes", "set"]
-    size: int
-
-
-class StoreList(msgspec.Struct, frozen=True):
-    """One page of keys, sorted. `next` goes into `after`; null: this is the last."""
-
-    entries: list[StoreEntry]
+    keys: list[str]
     next: str | None = None
 
 
@@ -231,12 +223,6 @@ class RegistryEntry(msgspec.Struct, frozen=True, gc=False):
     sha256: str
     size: int
     updated_at: str | None = None
-
-
-class RegistryList(msgspec.Struct, frozen=True):
-    """All files of the registry, by name."""
-
-    files: list[RegistryEntry]
 
 
 class WorkerView(msgspec.Struct, frozen=True):
