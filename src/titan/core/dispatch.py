@@ -1,0 +1,175 @@
+"""From ready to granted: the queues, and the loop that empties them into free slots.
+
+Among queues that a free worker could serve, the one whose foremost job has the highest priority goes
+first, the longest waiting among equals; every 16th grant goes to the queue with the oldest job, as inside
+a queue. A decision grants at most GRANTS_A_SLICE jobs; the rest follows in the next slice.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+from titan.core import reasons
+from titan.core.matching import best, refusal
+from titan.core.memory import ATTEMPT_COLUMNS as COLUMNS
+from titan.core.memory import LEASE_GRACE_S, Attempt, Job, Memory, Worker
+from titan.core.queues import AGEING_PERIOD, ReadyQueue
+from titan.core.states import JobEvent
+from titan.model.states import AttemptState
+from titan.model.wire import Grant
+
+GRANTS_A_SLICE = 256
+
+
+class QueueKey(NamedTuple):
+    """What the jobs of one queue have in common: the tags they need, the worker they are pinned to ("")."""
+
+    tags: frozenset[str]
+    pinned_to: str
+
+
+class Dispatcher:
+    """The ready queues of one scheduler."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.queues: dict[QueueKey, ReadyQueue] = {}
+        self.grants = 0
+        self.wanted = False
+
+    def enqueue(self, job: Job) -> None:
+        """Put a QUEUED job in its queue; pins it to its parent's worker where it asks for that."""
+        memory = self.memory
+        seq = memory.next_sequence()
+        if job.affinity and job.affinity_worker and job.note != reasons.AFFINITY_RELEASED:
+            if self._may_pin(job):
+                job.pinned_to = job.affinity_worker
+                memory.set_timer(memory.now.mono_ms + job.affinity_wait_ms, "affinity", job, seq)
+            else:
+                job.pinned_to, job.note = "", reasons.AFFINITY_RELEASED
+        self._queue(job).add(job, seq)
+        self.wanted = True
+
+    def _may_pin(self, job: Job) -> bool:
+        """Say whether the parent's worker is worth waiting for: it fits, or may still come back after a start."""
+        worker = self.memory.workers.get(job.affinity_worker)
+        if worker is None or not worker.capabilities:
+            return self.memory.now.mono_ms < self.memory.settling_until_ms
+        return job.tags <= worker.capabilities
+
+    def dequeue(self, job: Job) -> None:
+        """Take a QUEUED job out of its queue; does nothing when it stands in none."""
+        if job.queue_seq:
+            self._queue(job).remove(job)
+            self._drop_if_empty(QueueKey(job.tags, job.pinned_to))
+
+    def release(self, job: Job) -> None:
+        """Let any fitting worker take a pinned job."""
+        if job.pinned_to and job.queue_seq:
+            self.dequeue(job)
+            job.pinned_to, job.note = "", reasons.AFFINITY_RELEASED
+            self._queue(job).add(job, self.memory.next_sequence())
+            self.wanted = True
+
+    def recheck_pins(self, name: str) -> None:
+        """Release what is pinned to a worker that came back without the capability for it."""
+        worker = self.memory.workers[name]
+        for key in [key for key in self.queues if key.pinned_to == name and not key.tags <= worker.capabilities]:
+            self._release_all(key)
+
+    def release_pins_to(self, name: str) -> None:
+        """Release every job pinned to a worker that is gone for good."""
+        for key in [key for key in self.queues if key.pinned_to == name]:
+            self._release_all(key)
+
+    def _release_all(self, key: QueueKey) -> None:
+        queue = self.queues[key]
+        while queue.count:
+            self.release(queue.oldest())
+
+    def dispatch(self) -> bool:
+        """Grant what can be granted; return True when more is left than one slice takes."""
+        if not self.wanted:
+            return False
+        free = [worker for worker in self.memory.workers.values() if worker.free > 0]
+        for _ in range(GRANTS_A_SLICE):
+            choice = self._choose(free)
+            if choice is None:
+                self.wanted = False
+                return False
+            key, worker = choice
+            job = self.queues[key].take()
+            self._drop_if_empty(key)
+            self.grants += 1
+            self._grant(job, worker)
+            if worker.free <= 0:
+                free = [each for each in free if each is not worker]
+        return True
+
+    def _choose(self, free: list[Worker]) -> tuple[QueueKey, Worker] | None:
+        chosen: tuple[QueueKey, Worker] | None = None
+        chosen_rank: tuple[int, int] | None = None
+        by_age = (self.grants + 1) % AGEING_PERIOD == 0
+        if not free:
+            return None
+        for key, queue in self.queues.items():
+            worker = best(free, key.tags, key.pinned_to)
+            if worker is None:
+                continue
+            priority = 0 if by_age else -queue.head_priority()
+            rank = (priority, queue.oldest().queue_seq)
+            if chosen_rank is None or rank < chosen_rank:
+                chosen, chosen_rank = (key, worker), rank
+        return chosen
+
+    def _grant(self, job: Job, worker: Worker) -> None:
+        memory = self.memory
+        fence = memory.next_fence()
+        memory.move(job, JobEvent.ASSIGN, fence=fence, attempt=job.attempt + 1, worker=worker.name, reason="")
+        job.pinned_to = job.note = ""
+        attempt = Attempt(
+            fence=fence, run_id=job.run_id, job_id=job.job_id, generation=job.generation, attempt=job.attempt,
+            worker=worker.name, incarnation=worker.incarnation, boot_id=worker.boot_id,
+            state=AttemptState.ASSIGNED, lease_s=job.lease_s, lease_until_ms=None,
+            granted_ms=memory.now.wall_ms, started_ms=None, ended_ms=None, exit_code=None, signal=0, cause="",
+            log_bytes=0, base_ms=memory.now.mono_ms,
+        )  # fmt: skip
+        memory.insert("attempts", attempt, COLUMNS)
+        memory.hold(attempt)
+        memory.set_timer(memory.now.mono_ms + (job.lease_s + LEASE_GRACE_S) * 1000, "lease", fence)
+        agent_run_id = memory.runs[job.run_id].agent_run_id
+        grant = Grant(
+            fence=fence, run_id=job.run_id, job_id=job.job_id, generation=job.generation, attempt=job.attempt,
+            spec=job.spec, token="", idempotency_key=idempotency_key(job), agent_run_id=agent_run_id,
+        )  # fmt: skip
+        memory.send(worker.name, worker.incarnation, grant)
+
+    def _queue(self, job: Job) -> ReadyQueue:
+        key = QueueKey(job.tags, job.pinned_to)
+        queue = self.queues.get(key)
+        if queue is None:
+            queue = self.queues[key] = ReadyQueue()
+        return queue
+
+    def _drop_if_empty(self, key: QueueKey) -> None:
+        queue = self.queues.get(key)
+        if queue is not None and not queue.count:
+            # A new queue starts its ageing count anew: nothing waits in an empty one.
+            del self.queues[key]
+
+    def refusals(self, job: Job) -> dict[str, list[str]]:
+        """Return for each reason the workers that refuse `job` for it now, by name."""
+        found: dict[str, list[str]] = {}
+        for worker in self.memory.workers.values():
+            reason = refusal(worker, job.tags, job.pinned_to)
+            if reason is not None:
+                found.setdefault(reason, []).append(worker.name)
+        return found
+
+    def ahead_of(self, job: Job) -> int:
+        """Return how many jobs of higher priority stand in `job`'s queue."""
+        return self._queue(job).ahead_of(job) if job.queue_seq else 0
+
+
+def idempotency_key(job: Job) -> str:
+    """Return what TITAN_IDEMPOTENCY_KEY holds: the same in all attempts of one generation of a job."""
+    return hashlib.sha256(f"{job.run_id}/{job.job_id}/{job.generation}".encode()).hexdigest()[:32]

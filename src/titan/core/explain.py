@@ -1,0 +1,120 @@
+"""Why a job is where it is, from the code that decides, and what would change it."""
+
+from typing import Any
+
+import msgspec
+
+from titan.core import matching, reasons
+from titan.core.dispatch import Dispatcher
+from titan.core.memory import Job, Memory
+from titan.core.workers import Workers
+from titan.model.spec import decode_spec
+from titan.model.states import JobState
+
+NAMES_MAX = 10
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """`reason` is a constant of `titan.core.reasons`; `message` says it in words, `remedy` what would change it."""
+
+    run_id: str
+    job_id: str
+    state: JobState
+    reason: str
+    message: str
+    remedy: str
+    details: dict[str, Any]
+
+
+class Explainer:
+    """Reads the scheduler's memory; changes nothing."""
+
+    def __init__(self, memory: Memory, dispatcher: Dispatcher, workers: Workers) -> None:
+        self.memory = memory
+        self.dispatcher = dispatcher
+        self.workers = workers
+
+    def explain(self, run_id: str, job_id: str) -> Explanation | None:
+        """Return why the living job is where it is; None when it is not living (over, or unknown)."""
+        job = self.memory.job(run_id, job_id)
+        if job is None:
+            return None
+        reason, message, details = self._of(job)
+        remedy = reasons.REMEDIES[reason]
+        return Explanation(job.run_id, job.job_id, job.state, reason, message, remedy, details)
+
+    def _of(self, job: Job) -> tuple[str, str, dict[str, Any]]:
+        if job.state == JobState.BLOCKED:
+            return self._blocked(job)
+        if job.state == JobState.DELAYED:
+            return self._delayed(job)
+        if job.state == JobState.QUEUED:
+            return self._queued(job)
+        return self._with_worker(job)
+
+    def _blocked(self, job: Job) -> tuple[str, str, dict[str, Any]]:
+        run = self.memory.runs[job.run_id]
+        parents_of = decode_spec(job.spec).parents
+        open_parents = [run.jobs[name] for name in parents_of if name in run.jobs]
+        names = [f"{each.job_id} ({each.state})" for each in open_parents[:NAMES_MAX]]
+        message = f"waits for {job.waiting_for} of its parents: {', '.join(names)}"
+        parents = [{"job_id": each.job_id, "state": each.state} for each in open_parents[:NAMES_MAX]]
+        return reasons.WAIT_PARENTS, message, {"waiting_for": job.waiting_for, "parents": parents}
+
+    def _delayed(self, job: Job) -> tuple[str, str, dict[str, Any]]:
+        left_s = max(0, (job.due_ms or 0) - self.memory.now.wall_ms) / 1000
+        details: dict[str, Any] = {"due_ms": job.due_ms, "left_s": left_s}
+        if job.reason == reasons.WAIT_BACKOFF:
+            details["failures"] = job.failures
+            message = f"attempt {job.attempt} failed with exit code {job.exit_code}; tried again in {left_s:.1f} s"
+            return job.reason, message, details
+        if job.reason == reasons.WAIT_POSTPONED:
+            details["worker_said"] = job.note
+            return job.reason, f"could not be started ({job.note}); tried again in {left_s:.1f} s", details
+        return reasons.WAIT_DELAY, f"its delay is over in {left_s:.1f} s", details
+
+    def _queued(self, job: Job) -> tuple[str, str, dict[str, Any]]:
+        needs = ", ".join(sorted(job.tags))
+        if not job.queue_seq:
+            return reasons.WAIT_ENTERING, "its run is large and still entering the queues", {}
+        refusals = self.dispatcher.refusals(job)
+        away = refusals.get(matching.IS_AWAY, [])
+        full = refusals.get(matching.IS_FULL, [])
+        details: dict[str, Any] = {
+            "requirement": sorted(job.tags),
+            "workers": {k: v[:NAMES_MAX] for k, v in refusals.items()},
+        }
+        if job.pinned_to:
+            details["pinned_to"] = job.pinned_to
+            if away or job.pinned_to not in self.memory.workers:
+                return (
+                    reasons.WAIT_PINNED_AWAY,
+                    f"pinned to its parent's worker {job.pinned_to}, which is away",
+                    details,
+                )
+            message = f"pinned to its parent's worker {job.pinned_to}, whose slots are all busy"
+            return reasons.WAIT_AFFINITY, message, details
+        if not any(worker.connected for worker in self.memory.workers.values()):
+            return reasons.WAIT_NO_WORKER, "no worker is connected", details
+        if not full and len(refusals) == len(self.memory.workers):
+            return reasons.WAIT_CAPABILITY, f"no connected worker offers {needs}", details
+        details["ahead"] = self.dispatcher.ahead_of(job)
+        message = f"all slots of the {len(full)} workers that offer {needs} are busy"
+        if details["ahead"]:
+            message += f"; {details['ahead']} jobs of higher priority go first"
+        return reasons.WAIT_SLOTS, message, details
+
+    def _with_worker(self, job: Job) -> tuple[str, str, dict[str, Any]]:
+        details: dict[str, Any] = {"worker": job.worker, "attempt": job.attempt, "fence": str(job.fence)}
+        if job.cancel_requested:
+            return reasons.CANCELLING, f"is being cancelled; worker {job.worker} stops it", details
+        worker = self.memory.workers.get(job.worker)
+        attempt = self.memory.attempts[job.fence]
+        if worker is None or not worker.connected or worker.incarnation != attempt.incarnation:
+            left_s = max(0, self.workers.lease_deadline_ms(attempt) - self.memory.now.mono_ms) / 1000
+            details["lease_left_s"] = left_s
+            message = f"worker {job.worker} is away; its lease ends in {left_s:.0f} s, then the job is lost with it"
+            return reasons.WAIT_LEASE, message, details
+        if job.state == JobState.ASSIGNED:
+            return reasons.WAIT_START, f"sent to worker {job.worker}, which has not reported the start", details
+        return reasons.RUNNING, f"runs on worker {job.worker}, attempt {job.attempt}", details

@@ -1,0 +1,251 @@
+"""What the scheduler holds in memory: living runs and jobs, workers, attempts, timers, unfinished slices.
+
+It is never the truth, only ahead of the database by the batches in flight. Finished jobs leave it; a
+living run keeps counters and open edges. Jobs refer to their children but never back, so that dropping a
+whole `Memory` frees it without help from the cycle collector (structs here are not tracked by it).
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from titan.core.changes import Insert, Table, Update
+from titan.core.events import Decision, News, Now, Send
+from titan.core.rows import AttemptRow, JobRow, RunRow
+from titan.core.states import JobEvent, RunEvent, next_job_state, next_run_state
+from titan.model.limits import Limits
+from titan.model.states import AttemptState, JobState
+from titan.model.wire import MasterMessage
+
+LEASE_GRACE_S = 5
+EPOCH_SHIFT = 32
+
+
+class Job(JobRow, gc=False, kw_only=True):
+    """A job that is not final. `waiting_for` counts parents that have not completed."""
+
+    tags: frozenset[str]
+    affinity: bool = False
+    affinity_wait_ms: int = 0
+    delay_ms: int = 0
+    retries: int = 0
+    retry_backoff_s: float = 1.0
+    lease_s: int = 60
+    on_lost: str = "retry"
+    waiting_for: int = 0
+    children: list["Job"] | None = None
+    queue_seq: int = 0
+    pinned_to: str = ""
+    note: str = ""
+
+
+class Run(RunRow, kw_only=True):
+    """A run that is not final. `unlinked` holds children whose parent has not been staged yet."""
+
+    jobs: dict[str, Job] = {}
+    living: set[int] = set()
+    children: set[str] = set()
+    roots: list[Job] = []
+    unlinked: dict[str, list[Job]] = {}
+    states: dict[JobState, int] = {}
+    entering: bool = False
+    saved_state: str = ""
+    saved_generation: int = 0
+
+
+class Attempt(AttemptRow, gc=False, kw_only=True):
+    """A living attempt. Its lease counts from `base_ms` (monotonic) or its worker's last renewal."""
+
+    base_ms: int
+    not_before_ms: int = 0
+
+
+class Worker(msgspec.Struct):
+    """A worker process the Master knows: connected, or not yet given up."""
+
+    name: str
+    incarnation: str
+    boot_id: str
+    capabilities: frozenset[str]
+    slots: int
+    connected: bool
+    renewed_ms: int
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    connected_wall_ms: int = 0
+    fences: set[int] = set()
+
+    @property
+    def free(self) -> int:
+        """Slots without an attempt (0 while it is away)."""
+        return self.slots - len(self.fences) if self.connected else 0
+
+
+Timer = tuple[int, int, str, Any, int]
+
+
+class Memory:
+    """The state of one scheduler and the decision it is making. Owned by `Scheduler`; not thread-safe."""
+
+    def __init__(self, epoch: int, limits: Limits) -> None:
+        self.epoch = epoch
+        self.limits = limits
+        self.now = Now(0, 0)
+        self.out = Decision()
+        self.runs: dict[str, Run] = {}
+        self.staged: dict[str, Run] = {}
+        self.workers: dict[str, Worker] = {}
+        self.attempts: dict[int, Attempt] = {}
+        self.fences_of: dict[str, set[int]] = {}
+        self.settling_until_ms = 0
+        self.timers: list[Timer] = []
+        self.slices: deque[Iterator[None]] = deque()
+        self.dirty_runs: dict[str, Run] = {}
+        self.granted = 0
+        self._sequence = 0
+
+    def next_sequence(self) -> int:
+        """Return a number never returned before in this memory."""
+        self._sequence += 1
+        return self._sequence
+
+    def next_fence(self) -> int:
+        """Return the next fence: epoch in the high bits, so that fences rise over every takeover."""
+        self.granted += 1
+        return (self.epoch << EPOCH_SHIFT) | self.granted
+
+    def job(self, run_id: str, job_id: str) -> Job | None:
+        """Return the living job, or None."""
+        run = self.runs.get(run_id)
+        return run.jobs.get(job_id) if run else None
+
+    def set_timer(self, at_ms: int, kind: str, key: Any, token: int = 0) -> None:
+        """Ask to be woken at monotonic `at_ms`. What fires checks whether it still matters."""
+        heapq.heappush(self.timers, (at_ms, self.next_sequence(), kind, key, token))
+
+    def run_slices(self, budget: int) -> None:
+        """Do at most `budget` steps of the unfinished slices, which take turns from event to event."""
+        while self.slices and budget > 0:
+            steps = self.slices[0]
+            while budget > 0:
+                budget -= 1
+                if next(steps, steps) is steps:
+                    self.slices.remove(steps)
+                    break
+            else:
+                self.slices.rotate(-1)
+
+    def move(self, job: Job, event: JobEvent, **values: Any) -> None:
+        """Move `job` by the table, set the named columns, and record the guarded update and the news."""
+        values["state"] = state = next_job_state(job.state, event)
+        self.count(self.runs[job.run_id], job.state, state)
+        expect = {"state": job.state, "fence": job.fence, "generation": job.generation}
+        for column, value in values.items():
+            setattr(job, column, value)
+        self.out.changes.append(Update("jobs", (job.run_id, job.job_id), expect, values))
+        self.out.news.append(
+            News("job", job.run_id, job.job_id, {"state": job.state, "reason": job.reason, "attempt": job.attempt})
+        )
+
+    def count(self, run: Run, old: JobState | None, new: JobState) -> None:
+        """Keep the number of jobs by state that `stats` answers from."""
+        if old is not None:
+            run.states[old] = run.states.get(old, 0) - 1
+        run.states[new] = run.states.get(new, 0) + 1
+
+    def amend(self, job: Job, **values: Any) -> None:
+        """Set columns of `job` without moving it (guarded all the same)."""
+        expect = {"state": job.state, "fence": job.fence, "generation": job.generation}
+        for column, value in values.items():
+            setattr(job, column, value)
+        self.out.changes.append(Update("jobs", (job.run_id, job.job_id), expect, values))
+
+    def move_run(self, run: Run, event: RunEvent, **values: Any) -> None:
+        """Move `run` by its table; its row is written once, at the end of the event."""
+        run.state = next_run_state(run.state, event)
+        for column, value in values.items():
+            setattr(run, column, value)
+        self.touch(run)
+
+    def touch(self, run: Run) -> None:
+        """Have `run`'s row written at the end of this event."""
+        self.dirty_runs[run.run_id] = run
+
+    def flush_runs(self) -> None:
+        """Record one guarded update for each run touched, and news where its state changed."""
+        for run in self.dirty_runs.values():
+            values = {column: getattr(run, column) for column in RUN_MUTABLE}
+            expect = {"state": run.saved_state, "generation": run.saved_generation}
+            self.out.changes.append(Update("runs", (run.run_id,), expect, values))
+            self.out.news.append(News("run", run.run_id, "", run_news(run)))
+            run.saved_state = run.state
+            run.saved_generation = run.generation
+        self.dirty_runs.clear()
+
+    def hold(self, attempt: Attempt) -> None:
+        """Enter a living attempt in every index."""
+        self.attempts[attempt.fence] = attempt
+        self.fences_of.setdefault(attempt.worker, set()).add(attempt.fence)
+        run = self.runs.get(attempt.run_id)
+        if run is not None:
+            run.living.add(attempt.fence)
+        worker = self.workers.get(attempt.worker)
+        if worker is not None and worker.incarnation == attempt.incarnation:
+            worker.fences.add(attempt.fence)
+
+    def start_attempt(self, attempt: Attempt) -> None:
+        """Record that a living attempt was handed to its launcher."""
+        values = {"state": AttemptState.RUNNING, "started_ms": self.now.wall_ms}
+        self.out.changes.append(Update("attempts", (attempt.fence,), {"state": attempt.state}, values))
+        attempt.state, attempt.started_ms = AttemptState.RUNNING, self.now.wall_ms
+
+    def close_attempt(self, attempt: Attempt, state: AttemptState, **values: Any) -> None:
+        """End a living attempt: its row, its place in its run and on its worker."""
+        values.update(state=state, ended_ms=self.now.wall_ms)
+        self.out.changes.append(Update("attempts", (attempt.fence,), {"state": attempt.state}, values))
+        del self.attempts[attempt.fence]
+        fences = self.fences_of[attempt.worker]
+        fences.discard(attempt.fence)
+        if not fences:
+            del self.fences_of[attempt.worker]
+        run = self.runs.get(attempt.run_id)
+        if run is not None:
+            run.living.discard(attempt.fence)
+        worker = self.workers.get(attempt.worker)
+        if worker is not None:
+            worker.fences.discard(attempt.fence)
+
+    def insert(self, table: Table, row: msgspec.Struct, columns: tuple[str, ...]) -> None:
+        """Record a new row holding `columns` of `row`."""
+        values = {column: getattr(row, column) for column in columns}
+        self.out.changes.append(Insert(table, values))
+
+    def send(self, worker: str, incarnation: str, message: MasterMessage) -> None:
+        """Send `message` to one worker process once the batch is committed."""
+        self.out.sends.append(Send(worker, incarnation, message))
+
+
+RUN_COLUMNS = RunRow.__struct_fields__
+JOB_COLUMNS = JobRow.__struct_fields__
+ATTEMPT_COLUMNS = AttemptRow.__struct_fields__
+RUN_MUTABLE = (
+    "state", "generation", "started_ms", "ended_ms", "cancel_requested", "cancelled_on_request",
+    "jobs_total", "jobs_completed", "jobs_failed", "jobs_cancelled", "jobs_dead",
+)  # fmt: skip
+
+
+def run_news(run: RunRow) -> dict[str, Any]:
+    """Return what live views are told of a run: its state, generation and counts."""
+    return {
+        "state": run.state,
+        "generation": run.generation,
+        "total": run.jobs_total,
+        "completed": run.jobs_completed,
+        "failed": run.jobs_failed,
+        "cancelled": run.jobs_cancelled,
+        "dead": run.jobs_dead,
+    }

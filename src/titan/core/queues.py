@@ -1,0 +1,143 @@
+"""Who is next among the jobs that are ready.
+
+One queue for each requirement (and pinned worker). In a queue the highest priority goes first, and inside
+a priority runs take turns, so a run of 100,000 jobs cannot starve a small one. Every 16th dispatch of a
+queue takes its oldest ready job whatever its priority, so nothing waits for ever: with n jobs older than
+itself a job is dispatched within 16 * (n + 1) dispatches of its queue.
+
+Removal is lazy: a job carries the number of its place (`queue_seq`), and a place whose number no longer
+matches is skipped. Stale places are swept once they outnumber the living ones.
+"""
+
+from bisect import insort
+from collections import deque
+
+from titan.core.memory import Job
+
+AGEING_PERIOD = 16
+_STALE_MIN = 1_000
+
+Place = tuple[int, Job]
+
+
+class ReadyQueue:
+    """Ready jobs with one requirement. Every step is O(log n) amortised."""
+
+    __slots__ = ("_levels", "_oldest", "_priorities", "_stale", "count", "taken")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.taken = 0
+        self._levels: dict[int, _Level] = {}
+        self._priorities: list[int] = []
+        self._oldest: deque[Place] = deque()
+        self._stale = 0
+
+    def add(self, job: Job, seq: int) -> None:
+        """Put `job` last of its run and priority. `seq` is a number never used before."""
+        job.queue_seq = seq
+        level = self._levels.get(job.priority)
+        if level is None:
+            level = self._levels[job.priority] = _Level()
+            insort(self._priorities, job.priority)
+        level.add((seq, job))
+        self._oldest.append((seq, job))
+        self.count += 1
+
+    def remove(self, job: Job) -> None:
+        """Take `job` out wherever it stands."""
+        self._leave(job)
+        self._stale += 1
+        if self._stale > 2 * self.count + _STALE_MIN:
+            self._sweep()
+
+    def take(self) -> Job:
+        """Remove and return the next job. Raises IndexError when the queue is empty."""
+        self.taken += 1
+        if self.taken % AGEING_PERIOD == 0:
+            job = self.oldest()
+            self.remove(job)
+        else:
+            job = self._foremost_level()[1].take_turn()
+            self._leave(job)
+        return job
+
+    def head_priority(self) -> int:
+        """Return the priority of the job that goes next by priority. Raises IndexError when empty."""
+        return self._foremost_level()[0]
+
+    def oldest(self) -> Job:
+        """Return the job that has been ready longest. Raises IndexError when empty."""
+        return self._oldest[0][1]
+
+    def ahead_of(self, job: Job) -> int:
+        """Return how many jobs of a higher priority wait in this queue."""
+        return sum(level.living() for priority, level in self._levels.items() if priority > job.priority)
+
+    def _leave(self, job: Job) -> None:
+        job.queue_seq = 0
+        self.count -= 1
+        while self._oldest and self._oldest[0][1].queue_seq != self._oldest[0][0]:
+            self._oldest.popleft()
+
+    def _foremost_level(self) -> tuple[int, "_Level"]:
+        while True:
+            priority = self._priorities[-1]
+            level = self._levels[priority]
+            if level.settle():
+                return priority, level
+            del self._levels[priority]
+            self._priorities.pop()
+
+    def _sweep(self) -> None:
+        living = [place for place in self._oldest if place[1].queue_seq == place[0]]
+        turns = {priority: level.turns for priority, level in self._levels.items()}
+        self._oldest = deque(living)
+        self._levels = {}
+        self._priorities = []
+        self._stale = 0
+        for place in living:
+            priority = place[1].priority
+            if priority not in self._levels:
+                self._levels[priority] = _Level(turns[priority])
+                insort(self._priorities, priority)
+            self._levels[priority].add(place)
+
+
+class _Level:
+    """One priority: the runs in their order of turns, each with its jobs in order of readiness."""
+
+    __slots__ = ("by_run", "turns")
+
+    def __init__(self, turns: deque[str] | None = None) -> None:
+        self.turns: deque[str] = deque(turns or ())
+        self.by_run: dict[str, deque[Place]] = {run_id: deque() for run_id in self.turns}
+
+    def add(self, place: Place) -> None:
+        run_id = place[1].run_id
+        places = self.by_run.get(run_id)
+        if places is None:
+            places = self.by_run[run_id] = deque()
+            self.turns.append(run_id)
+        places.append(place)
+
+    def settle(self) -> bool:
+        """Drop what is stale in front; say whether anything is left."""
+        while self.turns:
+            places = self.by_run[self.turns[0]]
+            while places and places[0][1].queue_seq != places[0][0]:
+                places.popleft()
+            if places:
+                return True
+            del self.by_run[self.turns.popleft()]
+        return False
+
+    def take_turn(self) -> Job:
+        """Return the job whose turn it is (its place turns stale when removed) and pass the turn on."""
+        run_id = self.turns[0]
+        job = self.by_run[run_id].popleft()[1]
+        self.turns.rotate(-1)
+        return job
+
+    def living(self) -> int:
+        return sum(1 for places in self.by_run.values() for seq, job in places if job.queue_seq == seq)

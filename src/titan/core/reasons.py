@@ -1,0 +1,54 @@
+"""Why a job is where it is: constants that `explain`, rows, the API and the docs share.
+
+`WAIT_*` answer "why does it not run yet" and each has a remedy; `END_*` are written on jobs that are over
+or go round again.
+"""
+
+from collections.abc import Mapping
+
+WAIT_PARENTS = "PARENTS_UNFINISHED"
+WAIT_DELAY = "DELAY"
+WAIT_BACKOFF = "RETRY_BACKOFF"
+WAIT_POSTPONED = "START_POSTPONED"
+WAIT_ENTERING = "ENTERING_QUEUE"
+WAIT_NO_WORKER = "NO_WORKER_CONNECTED"
+WAIT_CAPABILITY = "NO_WORKER_WITH_CAPABILITY"
+WAIT_SLOTS = "ALL_SLOTS_BUSY"
+WAIT_AFFINITY = "PINNED_WORKER_BUSY"
+WAIT_PINNED_AWAY = "PINNED_WORKER_AWAY"
+WAIT_START = "STARTING_ON_WORKER"
+WAIT_LEASE = "WORKER_SILENT"
+CANCELLING = "CANCELLING"
+RUNNING = "RUNNING"
+ENDED = "ENDED"
+
+END_EXIT_CODE = "EXIT_CODE"
+END_SIGNAL = "SIGNAL"
+END_TIMEOUT = "TIMEOUT"
+END_OUT_OF_MEMORY = "OUT_OF_MEMORY"
+END_START_FAILED = "START_FAILED"
+END_LOST = "LOST_WITH_WORKER"
+END_WORKER_DEATHS = "TOOK_WORKERS_DOWN"
+END_WORKER_STOP = "WORKER_STOPPED"
+END_PARENT_FAILED = "PARENT_FAILED"
+END_PARENT_CANCELLED = "PARENT_CANCELLED"
+END_CANCELLED = "CANCEL_REQUESTED"
+AFFINITY_RELEASED = "AFFINITY_RELEASED"
+
+REMEDIES: Mapping[str, str] = {
+    WAIT_PARENTS: "it starts when its parents have completed; see titan explain for each parent named",
+    WAIT_DELAY: "it starts when its delay is over",
+    WAIT_BACKOFF: "it is tried again when the backoff is over",
+    WAIT_POSTPONED: "its worker could not start it and it is tried again shortly; free that machine's resources",
+    WAIT_ENTERING: "a large run is entering the queues; nothing to do",
+    WAIT_NO_WORKER: "start a worker: titan up, or titan worker --join URL",
+    WAIT_CAPABILITY: "start a worker that offers it: titan worker --join URL --capability TAG",
+    WAIT_SLOTS: "wait for a slot, add a worker, or raise the job's priority",
+    WAIT_AFFINITY: "wait for its worker, or for affinity_wait_s to pass; then any fitting worker takes it",
+    WAIT_PINNED_AWAY: "bring that worker back, or wait for affinity_wait_s to pass; then any fitting worker takes it",
+    WAIT_START: "the worker has it and reports the start next",
+    WAIT_LEASE: "bring that worker back; else the job goes elsewhere when its lease has run out",
+    CANCELLING: "it is being stopped: TERM, 10 s, KILL",
+    RUNNING: "nothing to do: it runs; titan logs -f shows its output",
+    ENDED: "it is over; titan logs shows its output",
+}

@@ -1,0 +1,323 @@
+"""Commands on runs: submit, stage, flip, extend, cancel, retry.
+
+A refusal changes nothing: every check stands before the first change.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from titan.core import reasons
+from titan.core.changes import Change, Insert
+from titan.core.events import (
+    CancelJob,
+    CancelRun,
+    DropStage,
+    ExtendRun,
+    FlipRun,
+    NewRun,
+    News,
+    Refusal,
+    RetryRun,
+    StageJobs,
+    StageRun,
+    SubmitRun,
+)
+from titan.core.lifecycle import Lifecycle, equip
+from titan.core.memory import JOB_COLUMNS, RUN_COLUMNS, Job, Memory, Run, run_news
+from titan.core.rows import JobRow
+from titan.core.states import JobEvent, RunEvent
+from titan.model.spec import JobSpec, decode_spec
+from titan.model.states import FINAL_JOB_STATES, JobState, RunState
+
+UNSUCCESSFUL = FINAL_JOB_STATES - {JobState.COMPLETED}
+
+Answer = dict[str, object] | Refusal
+
+
+class Runs:
+    """What people and programs ask of runs."""
+
+    def __init__(self, memory: Memory, lifecycle: Lifecycle) -> None:
+        self.memory = memory
+        self.lifecycle = lifecycle
+
+    def submit(self, event: SubmitRun) -> Answer:
+        """Accept a whole small run in one event."""
+        refused = self._refuse_parent(event.run)
+        if refused:
+            return refused
+        run = self._new_run(event.run, len(event.jobs), RunState.QUEUED)
+        self._show(run)
+        self.memory.insert("runs", run, RUN_COLUMNS)
+        for job in self._add_jobs(run, event.jobs, 0, {}):
+            self.lifecycle.enter(job)
+        run.unlinked = {}
+        self._extra(event.extra)
+        return {"run_id": run.run_id}
+
+    def stage(self, event: StageRun) -> Answer:
+        """Begin to receive a large run."""
+        refused = self._refuse_parent(event.run)
+        if refused:
+            return refused
+        run = self._new_run(event.run, event.jobs_total, RunState.STAGED)
+        self.memory.staged[run.run_id] = run
+        self.memory.insert("runs", run, RUN_COLUMNS)
+        self._extra(event.extra)
+        return {"run_id": run.run_id}
+
+    def stage_jobs(self, event: StageJobs) -> Answer:
+        """Take one chunk of a staged run."""
+        run = self.memory.staged.get(event.run_id)
+        if run is None:
+            return Refusal("unavailable", f"run {event.run_id} is not being received: submit it again")
+        run.roots.extend(self._add_jobs(run, event.jobs, len(run.jobs), {}))
+        self._extra(event.extra)
+        return {"run_id": run.run_id, "jobs": len(run.jobs)}
+
+    def flip(self, event: FlipRun) -> Answer:
+        """Show a staged run; its ready jobs enter the queues from a cursor."""
+        run = self.memory.staged.get(event.run_id)
+        if run is None:
+            return Refusal("unavailable", f"run {event.run_id} is not being received: submit it again")
+        if len(run.jobs) != run.jobs_total:
+            return Refusal(
+                "invalid", f"{len(run.jobs)} jobs arrived of the {run.jobs_total} announced: submit it again"
+            )
+        parent = self.memory.runs.get(run.parent_run_id or "")
+        if parent is not None and parent.cancel_requested:
+            return Refusal("conflict", f"run {parent.run_id} is being cancelled and starts nothing new")
+        del self.memory.staged[run.run_id]
+        run.unlinked = {}
+        roots, run.roots, run.entering = run.roots, [], True
+        self.memory.move_run(run, RunEvent.FLIP)
+        self._show(run)
+        self.lifecycle.in_slices(self._enter(run, roots))
+        self._extra(event.extra)
+        return {"run_id": run.run_id}
+
+    def drop_stage(self, event: DropStage) -> Answer:
+        """Forget a staged run; nothing of it was ever visible."""
+        self.memory.staged.pop(event.run_id, None)
+        return {}
+
+    def extend(self, event: ExtendRun) -> Answer:
+        """Add jobs to a live run, all or none."""
+        run = self.memory.runs.get(event.run_id)
+        if run is None:
+            return Refusal(
+                "conflict", f"run {event.run_id} has ended: only a live run can be extended; submit a new one"
+            )
+        if run.cancel_requested:
+            return Refusal("conflict", f"run {event.run_id} is being cancelled and takes no more jobs")
+        new = {spec.job_id for spec in event.jobs}
+        for spec in event.jobs:
+            if spec.job_id in run.jobs or spec.job_id in event.finished:
+                return Refusal("conflict", f"job id {spec.job_id} is taken in run {event.run_id}: choose another")
+            for parent in spec.parents:
+                if parent not in new and parent not in run.jobs and parent not in event.finished:
+                    return Refusal("unavailable", f"parent {parent} has just ended: try again")
+        ordinal = run.jobs_total
+        run.jobs_total += len(event.jobs)
+        self.memory.touch(run)
+        for job in self._add_jobs(run, event.jobs, ordinal, event.finished):
+            self.lifecycle.enter(job)
+        run.unlinked = {}
+        self._extra(event.extra)
+        return {"run_id": run.run_id}
+
+    def cancel(self, event: CancelRun) -> Answer:
+        """Flag the run and every living run below it, then cancel their jobs in slices."""
+        run = self.memory.runs.get(event.run_id)
+        if run is None:
+            return {"cancelled": False}
+        for each in self._with_children(run):
+            if not each.cancel_requested:
+                each.cancel_requested = each.cancelled_on_request = True
+                self.memory.touch(each)
+                self.lifecycle.cancel_all(each)
+        return {"cancelled": True}
+
+    def cancel_job(self, event: CancelJob) -> Answer:
+        """Cancel one job; its descendants follow when it is CANCELLED."""
+        run = self.memory.runs.get(event.run_id)
+        job = run.jobs.get(event.job_id) if run else None
+        if run is None or job is None:
+            return {"cancelled": False}
+        run.cancelled_on_request = True
+        self.memory.touch(run)
+        self.lifecycle.request_cancel(job)
+        return {"cancelled": True}
+
+    def retry(self, event: RetryRun) -> Answer:
+        """Open the next generation of an ended run."""
+        if event.run.run_id in self.memory.runs:
+            return Refusal("conflict", f"run {event.run.run_id} has not ended: cancel it or wait, then retry")
+        rows = {row.job_id: row for row in event.jobs}
+        children: dict[str, list[str]] = {}
+        parents: dict[str, list[str]] = {}
+        for edge in event.edges:
+            children.setdefault(edge.parent_id, []).append(edge.job_id)
+            parents.setdefault(edge.job_id, []).append(edge.parent_id)
+        chosen = event.job_ids or tuple(job_id for job_id, row in rows.items() if row.state in UNSUCCESSFUL)
+        reopened = _closure(chosen, children)
+        refused = _refuse_retry(event, rows, parents, reopened)
+        if refused:
+            return refused
+        run = self._reopen_run(event, [rows[job_id] for job_id in reopened])
+        for job_id, row in rows.items():
+            if job_id in reopened:
+                waiting_for = sum(1 for parent in parents.get(job_id, ()) if parent in reopened)
+                run.jobs[job_id] = self._reopen_job(run, row, waiting_for)
+        for job_id in reopened:
+            run.jobs[job_id].children = [run.jobs[child] for child in children.get(job_id, ())] or None
+        for job in list(run.jobs.values()):
+            if not job.waiting_for:
+                self.lifecycle.unblock(job)
+        return {"run_id": run.run_id, "generation": run.generation, "jobs": len(reopened)}
+
+    def _reopen_run(self, event: RetryRun, reopened: Iterable[JobRow]) -> Run:
+        old = event.run
+        run = Run(**{column: getattr(old, column) for column in RUN_COLUMNS}, jobs={}, living=set(), children=set())
+        run.saved_state, run.saved_generation = old.state, old.generation
+        counts = {"jobs_completed": JobState.COMPLETED, "jobs_failed": JobState.FAILED}
+        counts |= {"jobs_cancelled": JobState.CANCELLED, "jobs_dead": JobState.DEAD}
+        states = [row.state for row in reopened]
+        for column, state in counts.items():
+            setattr(run, column, getattr(run, column) - states.count(state))
+        self.memory.move_run(
+            run, RunEvent.REOPEN, generation=old.generation + 1, ended_ms=None, started_ms=None,
+            cancel_requested=False, cancelled_on_request=False,
+        )  # fmt: skip
+        self._show(run)
+        return run
+
+    def _reopen_job(self, run: Run, row: JobRow, waiting_for: int) -> Job:
+        spec = decode_spec(row.spec)
+        job = Job(**{column: getattr(row, column) for column in JOB_COLUMNS}, tags=frozenset())
+        equip(job, spec)
+        job.waiting_for = waiting_for
+        self.memory.count(run, None, job.state)
+        self.memory.move(
+            job, JobEvent.REOPEN, generation=run.generation, reason="", worker="", failures=0, losses=0, due_ms=None,
+            cancel_requested=False, affinity_worker="", exit_code=None, ready_ms=None, started_ms=None, ended_ms=None,
+        )  # fmt: skip
+        return job
+
+    def _new_run(self, new: NewRun, jobs_total: int, state: RunState) -> Run:
+        return Run(
+            run_id=new.run_id, name=new.name, state=state, generation=1, agent_run_id=new.agent_run_id,
+            root_run_id=new.root_run_id, parent_run_id=new.parent_run_id, parent_job_id=new.parent_job_id,
+            created_ms=self.memory.now.wall_ms, started_ms=None, ended_ms=None, cancel_requested=False,
+            cancelled_on_request=False, jobs_total=jobs_total, jobs_completed=0, jobs_failed=0, jobs_cancelled=0,
+            jobs_dead=0, saved_state=state, saved_generation=1,
+            jobs={}, living=set(), children=set(), roots=[], unlinked={},
+        )  # fmt: skip
+
+    def _show(self, run: Run) -> None:
+        self.memory.runs[run.run_id] = run
+        parent = self.memory.runs.get(run.parent_run_id or "")
+        if parent is not None:
+            parent.children.add(run.run_id)
+        self.memory.out.news.append(News("run", run.run_id, "", run_news(run)))
+
+    def _add_jobs(self, run: Run, specs: Iterable[JobSpec], ordinal: int, finished: dict[str, JobRow]) -> list[Job]:
+        """Insert rows and links for `specs`; return those that wait for no parent."""
+        free: list[Job] = []
+        doomed: list[Job] = []
+        for spec in specs:
+            job = self.lifecycle.new_job(run, spec, ordinal)
+            ordinal += 1
+            run.jobs[job.job_id] = job
+            self.memory.count(run, None, job.state)
+            if finished and self._meets_failure(job, spec, finished):
+                doomed.append(job)
+            self.memory.insert("jobs", job, JOB_COLUMNS)
+            for parent_id in spec.parents:
+                self.memory.out.changes.append(
+                    Insert("edges", {"run_id": run.run_id, "job_id": job.job_id, "parent_id": parent_id})
+                )
+                if parent_id not in finished:
+                    self._link(run, parent_id, job)
+            waiting = run.unlinked.pop(job.job_id, None)
+            if waiting:
+                job.children = [*(job.children or ()), *waiting]
+            if not job.waiting_for:
+                free.append(job)
+        for job in doomed:
+            if run.jobs.get(job.job_id) is job:
+                self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_PARENT_FAILED)
+        return [job for job in free if job.state not in FINAL_JOB_STATES]
+
+    def _meets_failure(self, job: Job, spec: JobSpec, finished: dict[str, JobRow]) -> bool:
+        """Count off parents that have completed; say whether one ended otherwise."""
+        met = False
+        for parent in (finished[name] for name in spec.parents if name in finished):
+            if parent.state == JobState.COMPLETED:
+                job.waiting_for -= 1
+                job.affinity_worker = parent.worker if job.affinity else ""
+            else:
+                met = True
+        return met
+
+    def _link(self, run: Run, parent_id: str, job: Job) -> None:
+        parent = run.jobs.get(parent_id)
+        if parent is None:
+            run.unlinked.setdefault(parent_id, []).append(job)
+        elif parent.children is None:
+            parent.children = [job]
+        else:
+            parent.children.append(job)
+
+    def _enter(self, run: Run, roots: list[Job]) -> Iterator[None]:
+        for job in roots:
+            if job.job_id in run.jobs and not job.queue_seq:
+                self.lifecycle.enter(job)
+            yield
+        run.entering = False
+        self.lifecycle.settle(run)
+
+    def _with_children(self, run: Run) -> list[Run]:
+        found, at = [run], 0
+        while at < len(found):
+            found.extend(self.memory.runs[child] for child in found[at].children if child in self.memory.runs)
+            at += 1
+        return found
+
+    def _refuse_parent(self, new: NewRun) -> Refusal | None:
+        """A job that is being cancelled starts nothing new."""
+        parent = self.memory.runs.get(new.parent_run_id or "")
+        if parent is None:
+            return None
+        job = parent.jobs.get(new.parent_job_id or "")
+        if parent.cancel_requested or (job is not None and job.cancel_requested):
+            return Refusal("conflict", f"run {parent.run_id} is being cancelled and starts nothing new")
+        return None
+
+    def _extra(self, extra: tuple[Change, ...]) -> None:
+        self.memory.out.changes.extend(extra)
+
+
+def _refuse_retry(
+    event: RetryRun, rows: dict[str, JobRow], parents: dict[str, list[str]], reopened: set[str]
+) -> Refusal | None:
+    if not reopened:
+        return Refusal("conflict", "every job has completed: name the jobs to run again")
+    for job_id in reopened:
+        if job_id not in rows:
+            return Refusal("not_found", f"run {event.run.run_id} has no job {job_id}")
+        for parent in parents.get(job_id, ()):
+            if parent not in reopened and rows[parent].state != JobState.COMPLETED:
+                message = f"{job_id} waits for {parent}, which is {rows[parent].state}: retry that one as well"
+                return Refusal("conflict", message)
+    return None
+
+
+def _closure(chosen: Iterable[str], children: dict[str, list[str]]) -> set[str]:
+    reopened: set[str] = set()
+    stack = list(chosen)
+    while stack:
+        job_id = stack.pop()
+        if job_id not in reopened:
+            reopened.add(job_id)
+            stack.extend(children.get(job_id, ()))
+    return reopened

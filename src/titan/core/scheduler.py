@@ -1,0 +1,280 @@
+"""The scheduler: one event in, one decision out.
+
+`handle` is a function of the events so far and the times given with them; it does no I/O, reads no clock
+and draws no random number. It changes its memory at once and returns what must be committed before
+anybody may learn of it; if that commit fails the whole scheduler is thrown away and a new one is loaded.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from titan.core import reasons
+from titan.core.changes import Update
+from titan.core.dispatch import Dispatcher
+from titan.core.events import (
+    AttemptEnded,
+    AttemptReturned,
+    AttemptStarted,
+    CancelJob,
+    CancelRun,
+    Continue,
+    Decision,
+    DropStage,
+    Event,
+    ExtendRun,
+    FlipRun,
+    Now,
+    PrepareStop,
+    Refusal,
+    RetryRun,
+    StageJobs,
+    StageRun,
+    SubmitRun,
+    Tick,
+    WorkerConnected,
+    WorkerDisconnected,
+    WorkerRenewed,
+)
+from titan.core.explain import Explainer, Explanation
+from titan.core.lifecycle import Lifecycle, equip
+from titan.core.memory import (
+    ATTEMPT_COLUMNS,
+    JOB_COLUMNS,
+    LEASE_GRACE_S,
+    RUN_COLUMNS,
+    Attempt,
+    Job,
+    Memory,
+    Run,
+    Worker,
+)
+from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot
+from titan.core.runs import Runs
+from titan.core.states import JobEvent
+from titan.core.workers import FORGET_WORKER_MS, Workers
+from titan.model.limits import Limits
+from titan.model.spec import decode_spec
+from titan.model.states import FINAL_JOB_STATES, JobState
+
+STEPS_AN_EVENT = 400
+TIMERS_AN_EVENT = 400
+
+
+class Scheduler:
+    """Decides everything about runs, jobs, attempts and workers."""
+
+    def __init__(self, epoch: int, limits: Limits) -> None:
+        self.memory = Memory(epoch, limits)
+        self.dispatcher = Dispatcher(self.memory)
+        self.lifecycle = Lifecycle(self.memory, self.dispatcher)
+        self.runs = Runs(self.memory, self.lifecycle)
+        self.workers = Workers(self.memory, self.lifecycle, self.dispatcher)
+        self.explainer = Explainer(self.memory, self.dispatcher, self.workers)
+        self._handlers: dict[type, Callable[[Any], dict[str, Any] | Refusal | None]] = {
+            SubmitRun: self.runs.submit,
+            StageRun: self.runs.stage,
+            StageJobs: self.runs.stage_jobs,
+            FlipRun: self.runs.flip,
+            DropStage: self.runs.drop_stage,
+            ExtendRun: self.runs.extend,
+            CancelRun: self.runs.cancel,
+            CancelJob: self.runs.cancel_job,
+            RetryRun: self.runs.retry,
+            WorkerConnected: self.workers.connected,
+            WorkerDisconnected: self.workers.disconnected,
+            WorkerRenewed: self.workers.renewed,
+            AttemptStarted: self.workers.started,
+            AttemptReturned: self.workers.returned,
+            AttemptEnded: self.workers.ended,
+            Tick: self._nothing,
+            Continue: self._nothing,
+            PrepareStop: self._prepare_stop,
+        }
+
+    def handle(self, event: Event, now: Now) -> Decision:
+        """Take one event and return the decision; see `Decision` for what may be done with it when.
+
+        Raises only for defects of ours (an illegal move, say); the caller then throws this scheduler away.
+        """
+        self.memory.now = now
+        self.memory.out = Decision(changes=[], sends=[], news=[], answer={})
+        result = self._handlers[type(event)](event)
+        if isinstance(result, Refusal):
+            self.memory.out.refusal = result
+        elif result:
+            self.memory.out.answer = result
+        return self._finish_decision()
+
+    def load(self, snapshot: Snapshot, now: Now) -> Decision:
+        """Rebuild from the database what is not over; the decision holds what was left undone by a crash."""
+        self.memory.now = now
+        self.memory.settling_until_ms = now.mono_ms + FORGET_WORKER_MS
+        self.memory.out = Decision(changes=[], sends=[], news=[], answer={})
+        for row in snapshot.runs:
+            self.memory.runs[row.run_id] = _loaded_run(row)
+        for run in self.memory.runs.values():
+            parent = self.memory.runs.get(run.parent_run_id or "")
+            if parent is not None:
+                parent.children.add(run.run_id)
+        for job_row in snapshot.jobs:
+            job = _loaded_job(job_row)
+            run = self.memory.runs[job.run_id]
+            run.jobs[job.job_id] = job
+            self.memory.count(run, None, job.state)
+        for attempt_row in snapshot.attempts:
+            self._load_attempt(attempt_row)
+        doomed = self._link(snapshot.edges)
+        for run in list(self.memory.runs.values()):
+            run.entering = True
+            self.lifecycle.in_slices(self._settle_loaded(run, doomed.get(run.run_id, set())))
+        return self._finish_decision()
+
+    def explain(self, run_id: str, job_id: str, now: Now) -> Explanation | None:
+        """Return why a living job is where it is; None when it is over or unknown."""
+        self.memory.now = now
+        return self.explainer.explain(run_id, job_id)
+
+    def holds(self, fence: int) -> bool:
+        """Say whether the attempt with this fence is living: a job token is valid just as long."""
+        return fence in self.memory.attempts
+
+    def offered(self) -> frozenset[str]:
+        """Return every capability that a connected worker offers."""
+        tags = [worker.capabilities for worker in self.memory.workers.values() if worker.connected]
+        return frozenset().union(*tags)
+
+    def worker_list(self) -> list[dict[str, Any]]:
+        """Return the workers known, by name: plain values for people."""
+        return [
+            {
+                "name": worker.name,
+                "connected": worker.connected,
+                "capabilities": sorted(worker.capabilities),
+                "slots": worker.slots,
+                "running": len(worker.fences),
+                "host": worker.host,
+                "pid": worker.pid,
+                "version": worker.version,
+                "incarnation": worker.incarnation,
+                "connected_at_ms": worker.connected_wall_ms,
+            }
+            for _, worker in sorted(self.memory.workers.items())
+        ]
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts of what lives: runs, jobs by state, workers, slots, queues by requirement."""
+        states = dict.fromkeys([state for state in JobState if state not in FINAL_JOB_STATES], 0)
+        for run in self.memory.runs.values():
+            for state in states:
+                states[state] += run.states.get(state, 0)
+        connected = [worker for worker in self.memory.workers.values() if worker.connected]
+        queues: dict[str, int] = {}
+        for key, queue in self.dispatcher.queues.items():
+            name = ",".join(sorted(key.tags))
+            queues[name] = queues.get(name, 0) + queue.count
+        return {
+            "runs_living": len(self.memory.runs),
+            "jobs": {state: count for state, count in states.items() if count},
+            "workers": len(connected),
+            "slots": sum(worker.slots for worker in connected),
+            "slots_free": sum(worker.free for worker in connected),
+            "queues": queues,
+        }
+
+    def _finish_decision(self) -> Decision:
+        self._fire_timers()
+        self.memory.run_slices(STEPS_AN_EVENT)
+        more = self.dispatcher.dispatch()
+        self.memory.flush_runs()
+        out = self.memory.out
+        out.more = more or bool(self.memory.slices)
+        out.wake_ms = self.memory.timers[0][0] if self.memory.timers else None
+        return out
+
+    def _fire_timers(self) -> None:
+        timers = self.memory.timers
+        for _ in range(TIMERS_AN_EVENT):
+            if not timers or timers[0][0] > self.memory.now.mono_ms:
+                return
+            _, _, kind, key, token = heapq.heappop(timers)
+            if kind == "due":
+                if key.state == JobState.DELAYED and key.due_ms == token:
+                    self.lifecycle.make_ready(key)
+            elif kind == "affinity":
+                if key.queue_seq == token:
+                    self.dispatcher.release(key)
+            elif kind == "lease":
+                self.workers.lease_due(key)
+            else:
+                self.workers.forget_due(key)
+
+    def _nothing(self, event: Tick | Continue) -> None:
+        """Timers and slices are seen to at the end of every event."""
+
+    def _prepare_stop(self, event: PrepareStop) -> None:
+        until_ms = self.memory.now.wall_ms + event.extend_ms
+        for attempt in self.memory.attempts.values():
+            attempt.lease_until_ms = until_ms
+            self.memory.out.changes.append(
+                Update("attempts", (attempt.fence,), {"state": attempt.state}, {"lease_until_ms": until_ms})
+            )
+
+    def _load_attempt(self, row: AttemptRow) -> None:
+        memory = self.memory
+        attempt = Attempt(**{column: getattr(row, column) for column in ATTEMPT_COLUMNS}, base_ms=memory.now.mono_ms)
+        if attempt.lease_until_ms is not None:
+            left_ms = max(0, attempt.lease_until_ms - memory.now.wall_ms)
+            attempt.not_before_ms = memory.now.mono_ms + left_ms + LEASE_GRACE_S * 1000
+        if attempt.worker not in memory.workers:
+            memory.workers[attempt.worker] = Worker(
+                name=attempt.worker, incarnation=attempt.incarnation, boot_id=attempt.boot_id,
+                capabilities=frozenset(), slots=1, connected=False, renewed_ms=memory.now.mono_ms, fences=set(),
+            )  # fmt: skip
+            memory.set_timer(memory.now.mono_ms + FORGET_WORKER_MS, "worker", attempt.worker)
+        memory.hold(attempt)
+        memory.set_timer(self.workers.lease_deadline_ms(attempt), "lease", attempt.fence)
+
+    def _link(self, edges: list[EdgeRow]) -> dict[str, set[str]]:
+        """Link children to living parents; return by run the jobs whose parent is over without success."""
+        doomed: dict[str, set[str]] = {}
+        for edge in edges:
+            jobs = self.memory.runs[edge.run_id].jobs
+            child, parent = jobs[edge.job_id], jobs.get(edge.parent_id)
+            child.waiting_for += 1
+            if parent is None:
+                doomed.setdefault(edge.run_id, set()).add(edge.job_id)
+            elif parent.children is None:
+                parent.children = [child]
+            else:
+                parent.children.append(child)
+        return doomed
+
+    def _settle_loaded(self, run: Run, doomed: set[str]) -> Iterator[None]:
+        why = reasons.END_PARENT_FAILED if run.jobs_failed or run.jobs_dead else reasons.END_PARENT_CANCELLED
+        for job in list(run.jobs.values()):
+            if job.job_id not in run.jobs or job.queue_seq:
+                continue
+            if job.job_id in doomed:
+                self.lifecycle.finish(job, JobEvent.CANCEL, why)
+            else:
+                self.lifecycle.enter(job)
+            yield
+        run.entering = False
+        if run.cancel_requested:
+            self.lifecycle.cancel_all(run)
+        self.lifecycle.settle(run)
+
+
+def _loaded_run(row: RunRow) -> Run:
+    return Run(
+        **{column: getattr(row, column) for column in RUN_COLUMNS},
+        saved_state=row.state, saved_generation=row.generation,
+        jobs={}, living=set(), children=set(), roots=[], unlinked={},
+    )  # fmt: skip
+
+
+def _loaded_job(row: JobRow) -> Job:
+    job = Job(**{column: getattr(row, column) for column in JOB_COLUMNS}, tags=frozenset())
+    equip(job, decode_spec(row.spec))
+    return job

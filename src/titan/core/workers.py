@@ -1,0 +1,259 @@
+"""Reports of workers: hello, farewell, renewals, and what became of each attempt.
+
+Everything an attempt says names its fence. A fence that is not living here is stale: its end is
+acknowledged so that the worker forgets it, and changes nothing. A worker process can speak only of
+attempts that were granted to that very process (name and incarnation).
+
+Leases: the worker's clock counts from the send of its last answered renewal and kills at L - 10 s; ours
+counts from the receipt, and an attempt is given up at L + 5 s. So no attempt lives twice as long as clock
+rates differ by less than a tenth.
+"""
+
+from titan.core import reasons
+from titan.core.changes import Update
+from titan.core.dispatch import Dispatcher
+from titan.core.events import (
+    AttemptEnded,
+    AttemptReturned,
+    AttemptStarted,
+    News,
+    WorkerConnected,
+    WorkerDisconnected,
+    WorkerRenewed,
+)
+from titan.core.lifecycle import POSTPONE_MS, Lifecycle
+from titan.core.memory import LEASE_GRACE_S, Attempt, Job, Memory, Worker
+from titan.core.states import JobEvent, RunEvent
+from titan.model.states import AttemptState, RunState
+from titan.model.wire import (
+    CAUSE_LEASE,
+    CAUSE_OUT_OF_MEMORY,
+    CAUSE_START_FAILED,
+    CAUSE_TIMEOUT,
+    CAUSE_WORKER_STOP,
+    Ack,
+    Ended,
+    Stop,
+    Welcome,
+)
+
+FORGET_WORKER_MS = 65_000
+
+
+class Workers:
+    """What workers tell the scheduler."""
+
+    def __init__(self, memory: Memory, lifecycle: Lifecycle, dispatcher: Dispatcher) -> None:
+        self.memory = memory
+        self.lifecycle = lifecycle
+        self.dispatcher = dispatcher
+
+    def connected(self, event: WorkerConnected) -> None:
+        """Take a worker in and settle the difference between what it holds and what we gave it."""
+        memory = self.memory
+        held = {attempt.fence: attempt for attempt in event.attempts}
+        worker = Worker(
+            name=event.name, incarnation=event.incarnation, boot_id=event.boot_id,
+            capabilities=frozenset(event.capabilities), slots=event.slots, connected=True,
+            renewed_ms=memory.now.mono_ms, host=event.host, pid=event.pid, version=event.version,
+            connected_wall_ms=memory.now.wall_ms, fences=set(),
+        )  # fmt: skip
+        memory.workers[event.name] = worker
+        cancelled: list[Attempt] = []
+        for fence in sorted(memory.fences_of.get(event.name, ())):
+            attempt = memory.attempts[fence]
+            if attempt.incarnation != event.incarnation:
+                if attempt.boot_id == event.boot_id:
+                    self._lost_with_process(attempt)
+            elif attempt.fence not in held:
+                self._not_held(attempt)
+            else:
+                worker.fences.add(attempt.fence)
+                self._came_back(attempt)
+                if held[attempt.fence].started:
+                    self._start(attempt)
+                if self._is_cancelled(attempt):
+                    cancelled.append(attempt)
+        stop = tuple(fence for fence in held if fence not in worker.fences)
+        memory.send(event.name, event.incarnation, Welcome(epoch=memory.epoch, stop=stop))
+        for attempt in cancelled:
+            memory.send(event.name, event.incarnation, Stop(attempt.fence))
+        self._tell(worker)
+        self.dispatcher.recheck_pins(event.name)
+        self.dispatcher.wanted = True
+
+    def disconnected(self, event: WorkerDisconnected) -> None:
+        """Its link closed: its leases go on running, and it is forgotten when they are over."""
+        worker = self.memory.workers.get(event.name)
+        if worker is not None and worker.incarnation == event.incarnation:
+            worker.connected = False
+            self._tell(worker)
+            self.memory.set_timer(self.memory.now.mono_ms + FORGET_WORKER_MS, "worker", event.name)
+
+    def renewed(self, event: WorkerRenewed) -> None:
+        """All leases of this process begin anew."""
+        worker = self.memory.workers.get(event.name)
+        if worker is None or worker.incarnation != event.incarnation:
+            return
+        worker.renewed_ms = self.memory.now.mono_ms
+        if not worker.connected:
+            worker.connected = self.dispatcher.wanted = True
+            self._tell(worker)
+
+    def started(self, event: AttemptStarted) -> None:
+        """The attempt was handed to the launcher."""
+        attempt = self._attempt(event.worker, event.incarnation, event.fence)
+        if attempt is not None:
+            self._start(attempt)
+
+    def returned(self, event: AttemptReturned) -> None:
+        """Given back unstarted: the attempt number is given back too."""
+        attempt = self._attempt(event.worker, event.incarnation, event.fence)
+        if attempt is None or attempt.state != AttemptState.ASSIGNED:
+            return
+        self._hand_back(attempt, event.reason)
+
+    def ended(self, event: AttemptEnded) -> None:
+        """The attempt is over; the answer makes the worker forget it, whether or not it was stale."""
+        memory, ended = self.memory, event.ended
+        memory.send(event.worker, event.incarnation, Ack(ended=(ended.fence,)))
+        attempt = self._attempt(event.worker, event.incarnation, ended.fence)
+        if attempt is None:
+            return
+        self._start(attempt)
+        self.dispatcher.wanted = True
+        job = self._job_of(attempt)
+        if ended.cause in (CAUSE_WORKER_STOP, CAUSE_LEASE) and not (job and job.cancel_requested):
+            why = reasons.END_WORKER_STOP if ended.cause == CAUSE_WORKER_STOP else reasons.END_LOST
+            self.lifecycle.lose(attempt, counts=False, reason=why)
+            return
+        memory.close_attempt(
+            attempt, AttemptState.ENDED, exit_code=ended.exit_code, signal=ended.signal, cause=ended.cause,
+            log_bytes=ended.log_bytes,
+        )  # fmt: skip
+        if job is None:
+            return
+        if job.cancel_requested:
+            self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED, ended.exit_code)
+        elif ended.exit_code == 0 and not ended.cause:
+            self.lifecycle.finish(job, JobEvent.SUCCEED, "", 0)
+        else:
+            self.lifecycle.fail(job, end_reason(ended), ended.exit_code, event.jitter)
+
+    def lease_due(self, fence: int) -> None:
+        """A lease timer fired: give the attempt up, or wait for what is left."""
+        attempt = self.memory.attempts.get(fence)
+        if attempt is None:
+            return
+        deadline_ms = self.lease_deadline_ms(attempt)
+        if deadline_ms > self.memory.now.mono_ms:
+            self.memory.set_timer(deadline_ms, "lease", fence)
+        else:
+            self._silence(attempt)
+            self.lifecycle.lose(attempt, counts=True)
+            self.dispatcher.wanted = True
+
+    def _silence(self, attempt: Attempt) -> None:
+        """A process that let a lease run out takes nothing new until it renews, though its link may be open."""
+        worker = self.memory.workers.get(attempt.worker)
+        if worker is not None and worker.incarnation == attempt.incarnation and worker.connected:
+            worker.connected = False
+            self._tell(worker)
+            self.memory.set_timer(self.memory.now.mono_ms + FORGET_WORKER_MS, "worker", worker.name)
+
+    def lease_deadline_ms(self, attempt: Attempt) -> int:
+        """Return the monotonic time at which `attempt` is given up unless its worker renews."""
+        base_ms = attempt.base_ms
+        worker = self.memory.workers.get(attempt.worker)
+        if worker is not None and worker.incarnation == attempt.incarnation:
+            base_ms = max(base_ms, worker.renewed_ms)
+        return max(base_ms + (attempt.lease_s + LEASE_GRACE_S) * 1000, attempt.not_before_ms)
+
+    def forget_due(self, name: str) -> None:
+        """A worker has been away for long: forget it once it holds nothing, and release what is pinned to it."""
+        worker = self.memory.workers.get(name)
+        if worker is None or worker.connected:
+            return
+        left_ms = worker.renewed_ms + FORGET_WORKER_MS - self.memory.now.mono_ms
+        if left_ms > 0 or worker.fences:
+            self.memory.set_timer(self.memory.now.mono_ms + max(left_ms, 1_000), "worker", name)
+            return
+        del self.memory.workers[name]
+        self.memory.out.news.append(News("worker", "", "", {"name": name, "connected": False, "forgotten": True}))
+        self.dispatcher.release_pins_to(name)
+
+    def _attempt(self, worker: str, incarnation: str, fence: int) -> Attempt | None:
+        attempt = self.memory.attempts.get(fence)
+        if attempt is None or (attempt.worker, attempt.incarnation) != (worker, incarnation):
+            return None
+        return attempt
+
+    def _job_of(self, attempt: Attempt) -> Job | None:
+        job = self.memory.job(attempt.run_id, attempt.job_id)
+        return job if job is not None and job.fence == attempt.fence else None
+
+    def _is_cancelled(self, attempt: Attempt) -> bool:
+        job = self._job_of(attempt)
+        return job is None or job.cancel_requested
+
+    def _start(self, attempt: Attempt) -> None:
+        if attempt.state != AttemptState.ASSIGNED:
+            return
+        wall_ms = self.memory.now.wall_ms
+        self.memory.start_attempt(attempt)
+        job = self._job_of(attempt)
+        if job is None:
+            return
+        self.memory.move(job, JobEvent.START, started_ms=wall_ms)
+        run = self.memory.runs[job.run_id]
+        if run.state == RunState.QUEUED:
+            self.memory.move_run(run, RunEvent.START, started_ms=wall_ms)
+
+    def _came_back(self, attempt: Attempt) -> None:
+        """An extension that an orderly stop of the Master gave is over once the worker is back."""
+        attempt.not_before_ms = 0
+        if attempt.lease_until_ms is not None:
+            attempt.lease_until_ms = None
+            self.memory.out.changes.append(
+                Update("attempts", (attempt.fence,), {"state": attempt.state}, {"lease_until_ms": None})
+            )
+
+    def _not_held(self, attempt: Attempt) -> None:
+        """The same process no longer holds it: never started there, or lost there."""
+        if attempt.state == AttemptState.ASSIGNED:
+            self._hand_back(attempt, "")
+        else:
+            self.lifecycle.lose(attempt, counts=True)
+
+    def _lost_with_process(self, attempt: Attempt) -> None:
+        """Its process was started anew on the same boot, after sweeping what the old one left."""
+        self.lifecycle.lose(attempt, counts=True)
+
+    def _hand_back(self, attempt: Attempt, reason: str) -> None:
+        job = self._job_of(attempt)
+        self.memory.close_attempt(attempt, AttemptState.RETURNED, cause=reason)
+        self.dispatcher.wanted = True
+        if job is None:
+            return
+        if job.cancel_requested:
+            self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED)
+        elif reason:
+            self.lifecycle.delay(job, JobEvent.POSTPONE, POSTPONE_MS, reasons.WAIT_POSTPONED, attempt=job.attempt - 1)
+            job.note = reason
+        else:
+            self.lifecycle.make_ready(job, JobEvent.RETURN, attempt=job.attempt - 1)
+
+    def _tell(self, worker: Worker) -> None:
+        self.memory.out.news.append(
+            News("worker", "", "", {"name": worker.name, "connected": worker.connected, "forgotten": False})
+        )
+
+
+def end_reason(ended: Ended) -> str:
+    """Return the reason constant for an attempt that did not succeed."""
+    by_cause = {
+        CAUSE_TIMEOUT: reasons.END_TIMEOUT,
+        CAUSE_OUT_OF_MEMORY: reasons.END_OUT_OF_MEMORY,
+        CAUSE_START_FAILED: reasons.END_START_FAILED,
+    }
+    return by_cause.get(ended.cause) or (reasons.END_SIGNAL if ended.signal else reasons.END_EXIT_CODE)
