@@ -5,7 +5,11 @@ environment (`TITAN_LIMIT_<NAME>`), so an operator can change one without touchi
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
+from typing import Any
+
+PREFIX = "TITAN_LIMIT_"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,22 +54,27 @@ class Limits:
     def load(cls, environ: Mapping[str, str]) -> "Limits":
         """Return the limits with `TITAN_LIMIT_<NAME>` overrides applied.
 
-        Raises ValueError naming the variable when its value is not a positive number.
+        Raises ValueError naming the variable when its value is not a positive number or no limit has that name.
         """
-        changed: dict[str, float] = {}
-        for field in dataclasses.fields(cls):
-            variable = f"TITAN_LIMIT_{field.name.upper()}"
-            text = environ.get(variable)
-            if text is None:
+        defaults = {f"{PREFIX}{name.upper()}": (name, value) for name, value in dataclasses.asdict(cls()).items()}
+        changed: dict[str, Any] = {}
+        for variable, text in environ.items():
+            if not variable.startswith(PREFIX):
                 continue
+            if variable not in defaults:
+                import difflib
+
+                near = difflib.get_close_matches(variable, defaults, 1) or sorted(defaults)
+                raise ValueError(f"{variable} is no limit: did you mean {near[0]}?")
+            name, default = defaults[variable]
             try:
-                value = type(field.default)(text)  # type: ignore[call-arg]
+                value = type(default)(text)
             except ValueError:
                 value = 0
-            if value <= 0:
+            if not 0 < value < math.inf:
                 raise ValueError(f"{variable}={text!r} is not a positive number: give one, or unset it")
-            changed[field.name] = value
-        return dataclasses.replace(cls(), **changed)  # type: ignore[arg-type]
+            changed[name] = value
+        return dataclasses.replace(cls(), **changed)
 
 
 DEFAULT_LIMITS = Limits()

@@ -7,7 +7,7 @@ person's approval.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -15,6 +15,8 @@ from titan.model.ids import SHA256_PATTERN, job_id_problem, shown
 from titan.model.limits import Limits
 
 GENERAL = "GENERAL"
+PATH_BYTES_MAX = 4096  # PATH_MAX and NAME_MAX of Linux
+NAME_BYTES_MAX = 255
 OnLost = Literal["retry", "fail"]
 
 
@@ -103,6 +105,8 @@ def spec_problems(spec: JobSpec, limits: Limits) -> list[Problem]:
 
     add("job_id", job_id_problem(spec.job_id))
     add("filename", _filename_problem(spec.filename))
+    if spec.source_path and (utf8_bytes(spec.source_path) > PATH_BYTES_MAX or "\x00" in spec.source_path):
+        add("source_path", f"source_path {shown(spec.source_path)} is no path: {PATH_BYTES_MAX} bytes at most, no NUL")
     if spec.script and not SHA256_PATTERN.fullmatch(spec.script):
         add("script", f"script {shown(spec.script)} is not a SHA-256: give 64 hex digits in lower case")
     if spec.job_type not in JOB_TYPES:
@@ -128,6 +132,11 @@ def spec_problems(spec: JobSpec, limits: Limits) -> list[Problem]:
             "too_large",
         )
     return found
+
+
+def utf8_bytes(text: str) -> int:
+    """Return how many bytes `text` takes as UTF-8; a lone surrogate counts three and raises nothing."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _shape_problems(raw: object) -> list[Problem]:
@@ -164,8 +173,8 @@ def _filename_problem(filename: str) -> str | None:
     base = filename.replace("\\", "/").rsplit("/", 1)[-1]
     if not base or base in (".", "..") or "\x00" in filename:
         return f"filename {shown(filename)} names no file"
-    if len(filename.encode("utf-8", "surrogatepass")) > 4096 or len(base.encode("utf-8", "surrogatepass")) > 255:
-        return "filename is longer than a file's name may be (255 bytes, 4096 with folders)"
+    if utf8_bytes(filename) > PATH_BYTES_MAX or utf8_bytes(base) > NAME_BYTES_MAX:
+        return f"filename is longer than a file's name may be ({NAME_BYTES_MAX} bytes, {PATH_BYTES_MAX} with folders)"
     return None
 
 
@@ -184,13 +193,13 @@ def _requirement_problem(tags: tuple[str, ...], limits: Limits) -> str | None:
 def _range_problem(field: str, value: float, low: float, high: float) -> str | None:
     if low <= value <= high:
         return None
-    return f"{field} is {value}: give {low:g} to {high:g}"
+    return f"{field} is {value}: give {low:.12g} to {high:.12g}"
 
 
 def _args_problem(args: tuple[str, ...], limits: Limits) -> str | None:
     if any("\x00" in arg for arg in args):
         return "args hold a NUL character: no program can receive one as an argument"
-    size = sum(len(arg.encode("utf-8", "surrogateescape")) + 1 for arg in args)
+    size = sum(utf8_bytes(arg) + 1 for arg in args)
     if size <= limits.args_bytes_max:
         return None
     return f"args take {size} bytes: at most {limits.args_bytes_max}; put large input in the store or a file"
@@ -202,7 +211,7 @@ def _env_problem(env: Mapping[str, str], limits: Limits) -> str | None:
             return f"env name {shown(name)} is not possible: names are not empty and hold no '=' or NUL"
         if name.startswith("TITAN_"):
             return f"env name {shown(name)} is Titan's own: names beginning with TITAN_ cannot be set"
-    size = sum(len(name) + len(value.encode("utf-8", "surrogateescape")) + 2 for name, value in env.items())
+    size = sum(utf8_bytes(name) + utf8_bytes(value) + 2 for name, value in env.items())
     if size <= limits.env_bytes_max:
         return None
     return f"env takes {size} bytes: at most {limits.env_bytes_max}"
@@ -210,4 +219,4 @@ def _env_problem(env: Mapping[str, str], limits: Limits) -> str | None:
 
 def convert_spec(data: object) -> JobSpec:
     """Return `data` (decoded JSON of our own making) as a JobSpec. Raises msgspec.ValidationError."""
-    return cast(JobSpec, msgspec.convert(data, JobSpec))
+    return msgspec.convert(data, JobSpec)

@@ -1,0 +1,11 @@
+"""What holds for every test: no settings of the caller's shell, and no hypothesis deadline on a busy machine."""
+
+import os
+
+from hypothesis import settings
+
+for name in [name for name in os.environ if name.startswith("TITAN_")]:
+    del os.environ[name]
+
+settings.register_profile("titan", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.load_profile("titan")
