@@ -137,7 +137,8 @@ def test_the_value_at_each_limit_is_accepted() -> None:
     spec, problems = read(
         args=["x" * 131_071], env={"A": "x" * 32_765}, priority=1_000, retries=1_000, retry_backoff_s=300.0,
         timeout_s=366 * 86_400.0, delay_ms=366 * 86_400_000, lease_s=86_400, parents=["p"] * 10_000,
-        requirement=[f"T{n}" for n in range(16)], filename="d/" * 1_920 + "/" + "x" * 255, source_path="/" + "x" * 4_095,
+        requirement=[f"T{n}" for n in range(16)], filename="d/" * 1_920 + "/" + "x" * 255,
+        source_path="/" + "x" * 4_095,
     )  # fmt: skip
     assert problems == []
     assert spec is not None
