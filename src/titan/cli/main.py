@@ -1,0 +1,128 @@
+"""The root command: finds the file of a noun, and turns every error into words and an exit code.
+
+Nothing here imports a command before it is called, so that `titan ps` does not pay for `titan up`.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from titan import __version__
+from titan.cli.exits import Exit, exit_of_error
+from titan.cli.output import safe, write_json
+from titan_sdk.errors import TitanError
+
+COMMANDS = ("up", "down", "status", "run", "ps", "logs", "wait", "cancel", "explain", "store", "worker")
+
+# Words that people bring from other tools; anything else is compared letter by letter.
+SYNONYMS = {
+    "exec": "run",
+    "kill": "cancel",
+    "list": "ps",
+    "ls": "ps",
+    "jobs": "ps",
+    "runs": "ps",
+    "start": "up",
+    "stop": "down",
+    "why": "explain",
+    "workers": "worker",
+}
+
+
+class RootGroup(click.Group):
+    """The commands by name, each module imported when its name is typed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
+        """Return the names in the order of the first five minutes."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        """Return the command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(f"titan.cli.{cmd_name}").command
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a wrong word is answered with the nearest right one."""
+        if args[0] in SYNONYMS:
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {SYNONYMS[args[0]]!r}?", ctx)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand:
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx) from None
+
+
+@click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="Titan %(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, help="Add the traceback to an error.")
+def titan() -> None:
+    """Run scripts, services and agents on any number of machines.
+
+    Begin with `titan up`, then in another terminal `titan run hello.py`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (default: the process's own) and return its exit code."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = titan.main(args=typed, prog_name="titan", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return Exit.USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.BROKEN_PIPE
+    except (click.Abort, KeyboardInterrupt):
+        print("titan: interrupted", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last place: everything becomes words and a code
+        return _report(error, typed)
+
+
+def _report(error: Exception, typed: list[str]) -> int:
+    ours = typed[: typed.index("--")] if "--" in typed else typed
+    debug = "--debug" in ours
+    told = _told(error)
+    # `titan run` passes the script's own code, so whatever is not the script's must stand apart from it.
+    runs_a_script = [word for word in ours if not word.startswith("-")][:1] == ["run"]
+    code = int(Exit.OURS if runs_a_script else told["exit_code"])
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if "--json" in ours:
+        write_json({"error": {**told, "exit_code": code}}, sys.stderr)
+    else:
+        text = str(error) if isinstance(error, TitanError) else f"{told['message']}\nNext: {told['hint']}"
+        print(safe(f"titan: {text}", colours=False), file=sys.stderr)
+    return code
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    if isinstance(error, TitanError):
+        return {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "problems": list(error.problems),
+            "exit_code": exit_of_error(error),
+        }
+    if isinstance(error, click.ClickException):
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "titan"
+        message, hint, code = error.format_message(), f"{path} --help", error.exit_code
+        return {"code": "usage", "message": message, "hint": hint, "problems": [], "exit_code": code}
+    message = f"a fault of Titan itself: {type(error).__name__}: {error}"
+    hint = "the same command with --debug shows where; please report it"
+    return {"code": "internal", "message": message, "hint": hint, "problems": [], "exit_code": Exit.OURS}

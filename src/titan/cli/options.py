@@ -1,0 +1,72 @@
+"""What every command takes, and the parsing that several share."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from titan.cli.output import Output
+from titan.model.ids import job_id_problem
+
+Function = Callable[..., Any]
+
+
+def common(function: Function) -> Function:
+    """Give a command --json, -q and --debug; `function` gets the Output they make as its first argument."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print ids only, and errors.")
+    @click.option("--debug", is_flag=True, expose_value=False, help="Add the traceback to an error.")
+    @functools.wraps(function)
+    def command(*, as_json: bool, quiet: bool, **options: Any) -> Any:
+        return function(Output(as_json=as_json, quiet=quiet), **options)
+
+    return command
+
+
+class ListsCommand(click.Command):
+    """A command without positional arguments whose repeatable options may be given several values at once.
+
+    `--capability GPU HIGH_MEM` says the same as `--capability GPU --capability HIGH_MEM`.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse `args` after giving every further value its own option."""
+        repeatable = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        spread: list[str] = []
+        option = None
+        for word in args:
+            if word.startswith("-"):
+                option = word if word in repeatable else None
+                spread += [] if option else [word]
+            else:
+                spread += [option, word] if option else [word]
+        return super().parse_args(ctx, spread)
+
+
+def worker_options(function: Function) -> Function:
+    """Give a command the options that say what a worker offers: --slots, --capability, --no-general."""
+    for option in (
+        click.option("--no-general", is_flag=True, help="Take only jobs that require one of the capabilities."),
+        click.option(
+            "--capability",
+            "capabilities",
+            multiple=True,
+            metavar="X ...",
+            callback=_tags,
+            help="Tags that jobs may require; several, or repeated, or separated by commas.",
+        ),
+        click.option("--slots", type=click.IntRange(1, 1024), help="Jobs at a time; one for each CPU unless said."),
+    ):
+        function = option(function)
+    return function
+
+
+def _tags(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    tags = tuple(dict.fromkeys(tag for value in values for tag in value.split(",")))
+    for tag in tags:
+        problem = job_id_problem(tag, "capability")
+        if problem:
+            raise click.BadParameter(problem)
+    return tags

@@ -1,0 +1,177 @@
+"""What a command says, and where: data on stdout, talk on stderr, one JSON document with --json.
+
+What jobs print and people store is data of strangers. On a terminal its control characters are shown
+escaped, because a log line could otherwise rewrite the screen, set the window's title or fill the
+clipboard; colours (SGR sequences) pass. Into a pipe or a file every byte goes as it is.
+"""
+
+import codecs
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+_SGR = re.compile(r"\x1b\[[0-9;:]*m")
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-9;:]*)?|\r)\Z")
+_RESET = "\x1b[0m"
+
+COLOURS = {
+    "COMPLETED": "32",
+    "FAILED": "31",
+    "DEAD": "31",
+    "CANCELLED": "33",
+    "RUNNING": "36",
+    "ASSIGNED": "36",
+}
+
+
+def colour_wanted(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Say whether `stream` gets colours: a terminal that is not dumb, and NO_COLOR unset or empty."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def safe(text: str, *, colours: bool) -> str:
+    """Return `text` with every control character escaped but newline, tab and, if `colours`, SGR sequences."""
+    text = text.replace("\r\n", "\n")
+    parts, end = [], 0
+    for match in _SGR.finditer(text):
+        parts.append(_UNSAFE.sub(_escaped, text[end : match.start()]))
+        parts.append(match.group() if colours else "")
+        end = match.end()
+    parts.append(_UNSAFE.sub(_escaped, text[end:]))
+    return "".join(parts)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return ascii(match.group())[1:-1]
+
+
+class Stream:
+    r"""Bytes of a log on their way to stdout, in pieces that may break a character or a colour in two.
+
+    Example: ``stream.write(b"caf\xc3"); stream.write(b"\xa9"); stream.close()``.
+    """
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._out = stdout
+        self._raw = not stdout.isatty()
+        self._colours = colour_wanted(stdout)
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._held = ""
+        self._last = "\n"
+
+    def write(self, data: bytes) -> None:
+        """Write one piece, at once."""
+        if not data:
+            return
+        if self._raw:
+            self._out.buffer.write(data)
+            self._last = chr(data[-1])
+        else:
+            self._show(self._decode(data), final=False)
+        self._out.flush()
+
+    def close(self) -> None:
+        """Write what was held back; on a terminal end the line and any colour, so that what follows is ours."""
+        if self._raw:
+            return
+        self._show(self._decode(b"", True), final=True)
+        if self._last != "\n":
+            self._out.write("\n")
+        if self._colours:
+            self._out.write(_RESET)
+        self._out.flush()
+
+    def _show(self, text: str, *, final: bool) -> None:
+        text, self._held = self._held + text, ""
+        unfinished = None if final else _UNFINISHED.search(text)
+        if unfinished:
+            text, self._held = text[: unfinished.start()], unfinished.group()
+        if text:
+            self._out.write(safe(text, colours=self._colours))
+            self._last = text[-1]
+
+
+class Output:
+    """The two streams of one command, and how it was asked to speak.
+
+    `as_json`: stdout gets one document (or one a line while following). `quiet`: stdout gets ids only, stderr
+    gets errors only.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.stdout: TextIO = sys.stdout
+        self.stderr: TextIO = sys.stderr
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person reads stdout as it comes."""
+        return self.stdout.isatty()
+
+    def document(self, data: Mapping[str, Any]) -> None:
+        """Print `data` as one line of JSON."""
+        write_json(data, self.stdout)
+
+    def line(self, text: str) -> None:
+        """Print one line of data."""
+        print(self._fit(text, self.stdout), file=self.stdout, flush=True)
+
+    def talk(self, text: str) -> None:
+        """Tell a person something on stderr; nothing when quiet."""
+        if not self.quiet:
+            print(self._fit(text, self.stderr), file=self.stderr, flush=True)
+
+    def exact(self, data: bytes) -> None:
+        """Print `data` byte for byte; on a terminal escaped and ended by a newline."""
+        stream = Stream(self.stdout)
+        stream.write(data)
+        stream.close()
+
+    def state(self, state: str) -> str:
+        """Return `state` coloured for stdout, when stdout has colours."""
+        code = COLOURS.get(state)
+        return f"\x1b[{code}m{state}{_RESET}" if code and colour_wanted(self.stdout) else state
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print aligned columns; the header only for a person, so that a pipe gets nothing but rows."""
+        shown = [[safe(cell, colours=False).replace("\n", "\\n") for cell in row] for row in rows]
+        if self.on_terminal:
+            shown.insert(0, list(headers))
+        widths = [max((len(row[column]) for row in shown), default=0) for column in range(len(headers))]
+        for row in shown:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            self.line("  ".join(self._painted(cell) for cell in cells).rstrip())
+
+    def _painted(self, cell: str) -> str:
+        word = cell.strip()
+        return cell.replace(word, self.state(word)) if word in COLOURS else cell
+
+    def _fit(self, text: str, stream: TextIO) -> str:
+        return safe(text, colours=colour_wanted(stream)) if stream.isatty() else text
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `count` and `noun`, with an s unless it is one. Example: ``plural(2, "slot") == "2 slots"``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def spoken_s(seconds: float) -> str:
+    """Return a duration as people say it: ``0.05 s``, ``3.2 s``, ``4 min 12 s``, ``2 h 5 min``."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
+    """Write one JSON document as a line to `stream`; on a terminal everything but ASCII is escaped."""
+    print(json.dumps(document, ensure_ascii=stream.isatty()), file=stream, flush=True)

@@ -1,0 +1,182 @@
+"""`titan up`: everything on one machine, in the foreground, until Ctrl+C."""
+
+import errno
+import ipaddress
+import os
+import socket
+import time
+from pathlib import Path
+
+import click
+
+from titan import __version__
+from titan.cli import home as homes
+from titan.cli.options import ListsCommand, common, worker_options
+from titan.cli.output import Output, plural
+from titan.cli.supervise import MASTER_GRACE_S, WORKER_GRACE_S, Program, Supervisor
+from titan.model.spec import GENERAL
+from titan_sdk.discovery import DEFAULT_HOST, DEFAULT_PORT, home_folder
+from titan_sdk.errors import Conflict, Invalid
+
+# A killed predecessor's children need a moment to read end of file and let go of the port.
+PREDECESSOR_S = 5.0
+_LOOK_S = 0.05
+
+
+@click.command("up", cls=ListsCommand)
+@click.option("--listen", default=DEFAULT_HOST, show_default=True, metavar="ADDR", help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="The port to listen on; 0 takes any that is free.",
+)
+@click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="Local workers; 0 for none.")
+@worker_options
+@common
+def command(
+    out: Output,
+    *,
+    listen: str,
+    port: int,
+    workers: int,
+    slots: int | None,
+    capabilities: tuple[str, ...],
+    no_general: bool,
+) -> int:
+    """Start Titan here and keep it up until Ctrl+C.
+
+    It stays in the foreground, goes on with everything an earlier `titan up` left in the same home
+    (TITAN_HOME, else ~/.local/state/titan), and is ready when `titan status` exits with 0.
+    """
+    begun_s = time.monotonic()
+    slots = slots or len(os.sched_getaffinity(0))
+    tags = (*(() if no_general else (GENERAL,)), *capabilities)
+    if not tags:
+        raise click.UsageError("--no-general leaves the worker without any tag: name one with --capability")
+    _refuse_public(listen)
+    home = Path(home_folder(os.environ))
+    homes.prepare(home)
+    lock = homes.take(home)
+    url = _free_url(listen, port, lock.previous())
+    lock.record(homes.Holder(os.getpid(), url))
+    homes.ensure_token(home)
+
+    def ready() -> None:
+        lock.record(homes.Holder(os.getpid(), url, ready=True))
+        _first_screen(out, home, url, workers, slots, tags, time.monotonic() - begun_s)
+
+    worker = _worker_arguments(home, url, slots, capabilities, no_general)
+    supervisor = Supervisor(
+        Program("the Master", _master_arguments(home, url), MASTER_GRACE_S),
+        [Program(f"worker {number + 1}", worker, WORKER_GRACE_S) for number in range(workers)],
+        on_ready=ready,
+        say=lambda text: out.talk(f"titan: {text}"),
+    )
+    try:
+        return supervisor.run()
+    finally:
+        lock.release()
+
+
+def _master_arguments(home: Path, url: str) -> tuple[str, ...]:
+    host, port = _host_and_port(url)
+    return ("-m", "titan.master", "--home", str(home), "--listen", host, "--port", str(port))
+
+
+def _worker_arguments(
+    home: Path, url: str, slots: int, capabilities: tuple[str, ...], no_general: bool
+) -> tuple[str, ...]:
+    tags = [word for tag in capabilities for word in ("--capability", tag)]
+    general = ["--no-general"] if no_general else []
+    return ("-m", "titan.worker", "--home", str(home), "--join", url, "--slots", str(slots), *tags, *general)
+
+
+def _first_screen(
+    out: Output, home: Path, url: str, workers: int, slots: int, tags: tuple[str, ...], took_s: float
+) -> None:
+    if out.as_json:
+        out.document(
+            {
+                "version": __version__,
+                "url": url,
+                "pid": os.getpid(),
+                "home": str(home),
+                "workers": workers,
+                "slots": slots * workers,
+                "capabilities": list(tags) if workers else [],
+                "ready_s": round(took_s, 3),
+            }
+        )
+        return
+    if out.quiet:
+        out.line(url)
+        return
+    offer = f"{plural(workers, 'worker')}, {plural(slots * workers, 'slot')}, {', '.join(tags)}"
+    out.line(f"Titan {__version__}   {url}   {offer if workers else 'no worker'}   data {_tilde(home)}")
+    out.line(f"  Ctrl+C stops everything.  Ready in {took_s:.1f} s.")
+
+
+def _tilde(path: Path) -> str:
+    try:
+        return str("~" / path.relative_to(Path.home()))
+    except ValueError:
+        return str(path)
+
+
+def _refuse_public(listen: str) -> None:
+    """Raise Invalid unless `listen` is loopback: without TLS every token would cross the network readable."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if listen == "localhost" else listen)
+    except ValueError:
+        raise Invalid(
+            f"--listen {listen!r} is not an address", hint="give an IP address, for example --listen 127.0.0.1"
+        ) from None
+    if not address.is_loopback:
+        raise Invalid(
+            f"--listen {listen} is open to the network, and without TLS everybody on it could read the tokens;"
+            " this version has no TLS yet",
+            hint="leave --listen out, and reach it from elsewhere through a tunnel: ssh -L 9090:127.0.0.1:9090 HOST",
+        )
+
+
+def _free_url(listen: str, port: int, previous: homes.Holder | None) -> str:
+    """Return the URL to serve, its port free a moment ago. Raises Conflict or Invalid saying what to do."""
+    host = "127.0.0.1" if listen == "localhost" else listen
+    shown = f"[{host}]" if ":" in host else host
+    ours_before = previous is not None and previous.url == f"http://{shown}:{port}"
+    deadline_s = time.monotonic() + (PREDECESSOR_S if ours_before else 0.0)
+    while True:
+        try:
+            return f"http://{shown}:{_bound_port(host, port)}"
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise Invalid(
+                    f"cannot listen on {host} port {port}: {error.strerror}",
+                    hint="choose another address or a port above 1023, for example titan up --port 9091",
+                ) from None
+            if time.monotonic() >= deadline_s:
+                raise Conflict(
+                    f"port {port} on {host} is taken by another program",
+                    hint=f"titan up --port {port + 1 if port < 65535 else 9091}, or stop what listens there"
+                    f" (ss -ltnp 'sport = :{port}' names it)",
+                ) from None
+        time.sleep(_LOOK_S)
+
+
+def _bound_port(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        probe.listen(1)
+        bound: int = probe.getsockname()[1]
+        return bound
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return parts.hostname or DEFAULT_HOST, parts.port or DEFAULT_PORT
