@@ -31,6 +31,7 @@ class Limits:
     frame_bytes_max: int = 1024 * 1024
     output_bytes_max: int = 256 * 1024
     json_depth_max: int = 32
+    json_bytes_max: int = 16 * 1024 * 1024
     store_key_bytes_max: int = 512
     store_value_bytes_max: int = 1024 * 1024
     store_many_max: int = 1_000
