@@ -96,7 +96,9 @@ class Supervisor:
                 self._announce()
             self._stop(self._workers)
             self._stop([self._master])
-        os.close(self._parent_end)
+        for descriptor in (self._parent_end, self._parent_pipe):
+            os.close(descriptor)
+        self._selector.close()
         return self._gave_up or Exit.OK
 
     @contextmanager
