@@ -1,0 +1,171 @@
+"""What a worker and its launcher say to each other over their socket pair.
+
+Orders are length-prefixed; a START carries the write end of the job's pipe as a file descriptor with its
+first byte. Reports have one fixed shape. Strings are bytes throughout, so arguments stay exact.
+Times are milliseconds of CLOCK_BOOTTIME, which goes on while a machine sleeps.
+"""
+
+import struct
+import time
+
+START = 1
+STOP = 2
+RENEWED = 3
+
+STARTED = 1
+NOT_STARTED = 2
+ENDED = 3
+
+CAUSE_NONE = 0
+CAUSE_CANCELLED = 1
+CAUSE_TIMEOUT = 2
+CAUSE_LEASE = 3
+CAUSE_WORKER_STOP = 4
+CAUSE_OUT_OF_MEMORY = 5
+
+STAGE_FORK = 1
+STAGE_FOLDER = 2
+STAGE_EXEC = 3
+
+_LENGTH = struct.Struct("<I")
+_START = struct.Struct("<BQQQQII")
+_STOP = struct.Struct("<BQBI")
+_RENEWED = struct.Struct("<BQ")
+_REPORT = struct.Struct("<BQiiQ")
+REPORT_BYTES = _REPORT.size
+
+
+def boot_ms() -> int:
+    """Return milliseconds since boot, time asleep included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+class Start:
+    """Run `argv` in `cwd` with exactly `env` ("NAME=value" entries).
+
+    `timeout_ms`, and `lease_term_ms` and `lease_kill_ms` after the last answered renewal, are 0 for never.
+    """
+
+    __slots__ = ("argv", "cwd", "env", "fence", "lease_kill_ms", "lease_term_ms", "timeout_ms")
+
+    def __init__(
+        self,
+        fence: int,
+        cwd: bytes,
+        argv: list[bytes],
+        env: list[bytes],
+        timeout_ms: int = 0,
+        lease_term_ms: int = 0,
+        lease_kill_ms: int = 0,
+    ) -> None:
+        self.fence = fence
+        self.cwd = cwd
+        self.argv = argv
+        self.env = env
+        self.timeout_ms = timeout_ms
+        self.lease_term_ms = lease_term_ms
+        self.lease_kill_ms = lease_kill_ms
+
+
+class Stop:
+    """End it: TERM now, KILL of the whole tree after `grace_ms`. The first `cause` is the one reported."""
+
+    __slots__ = ("cause", "fence", "grace_ms")
+
+    def __init__(self, fence: int, cause: int, grace_ms: int) -> None:
+        self.fence = fence
+        self.cause = cause
+        self.grace_ms = grace_ms
+
+
+class Renewed:
+    """The Master answered a renewal that was sent at `at_ms`; leases count from there."""
+
+    __slots__ = ("at_ms",)
+
+    def __init__(self, at_ms: int) -> None:
+        self.at_ms = at_ms
+
+
+class Report:
+    """What became of `fence`.
+
+    STARTED: `a` is the pid. NOT_STARTED: `a` is the errno, `b` the stage. ENDED: `a` is the status as
+    `waitpid` gave it, `b` the cause. `at_ms` is the wall time of it, for people.
+    """
+
+    __slots__ = ("a", "at_ms", "b", "fence", "kind")
+
+    def __init__(self, kind: int, fence: int, a: int, b: int, at_ms: int) -> None:
+        self.kind = kind
+        self.fence = fence
+        self.a = a
+        self.b = b
+        self.at_ms = at_ms
+
+
+Order = Start | Stop | Renewed
+
+
+def encode_order(order: Order) -> bytes:
+    """Return `order` as it goes over the socket, length first."""
+    if isinstance(order, Start):
+        head = _START.pack(
+            START,
+            order.fence,
+            order.timeout_ms,
+            order.lease_term_ms,
+            order.lease_kill_ms,
+            len(order.argv),
+            len(order.env),
+        )
+        parts = [head]
+        for text in (order.cwd, *order.argv, *order.env):
+            parts += (_LENGTH.pack(len(text)), text)
+        body = b"".join(parts)
+    elif isinstance(order, Stop):
+        body = _STOP.pack(STOP, order.fence, order.cause, order.grace_ms)
+    else:
+        body = _RENEWED.pack(RENEWED, order.at_ms)
+    return _LENGTH.pack(len(body)) + body
+
+
+def take_order(buffer: bytearray) -> Order | None:
+    """Remove the first whole order from `buffer` and return it; None when there is none yet."""
+    if len(buffer) < _LENGTH.size:
+        return None
+    end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
+    if len(buffer) < end:
+        return None
+    body = bytes(buffer[_LENGTH.size : end])
+    del buffer[:end]
+    return _decode(body)
+
+
+def _decode(body: bytes) -> Order:
+    kind = body[0]
+    if kind == STOP:
+        return Stop(*_STOP.unpack(body)[1:])
+    if kind == RENEWED:
+        return Renewed(_RENEWED.unpack(body)[1])
+    _, fence, timeout_ms, lease_term_ms, lease_kill_ms, argc, envc = _START.unpack_from(body)
+    texts = []
+    at = _START.size
+    for _ in range(1 + argc + envc):
+        begin = at + _LENGTH.size
+        at = begin + _LENGTH.unpack_from(body, at)[0]
+        texts.append(body[begin:at])
+    return Start(fence, texts[0], texts[1 : 1 + argc], texts[1 + argc :], timeout_ms, lease_term_ms, lease_kill_ms)
+
+
+def encode_report(report: Report) -> bytes:
+    """Return `report` in its fixed shape of REPORT_BYTES."""
+    return _REPORT.pack(report.kind, report.fence, report.a, report.b, report.at_ms)
+
+
+def take_reports(buffer: bytearray) -> list[Report]:
+    """Remove all whole reports from `buffer` and return them in order."""
+    whole = len(buffer) - len(buffer) % REPORT_BYTES
+    reports = [Report(*fields) for fields in _REPORT.iter_unpack(bytes(buffer[:whole]))]
+    del buffer[:whole]
+    return reports

@@ -1,0 +1,297 @@
+"""The launcher's loop: orders in, reports out, deadlines kept, nobody left behind.
+
+Everything waits in one epoll: orders from the worker, exec results, deaths of children, one timer. A job
+is over when its main process was reaped; its slot is free when no leftover of it lives, and only then is
+its end reported. Leftovers have LEFTOVER_GRACE_MS from the end of the main process, then KILL, again and
+again as children of the killed fall to us, until none is left.
+
+End of file from the worker means that nobody wants these jobs any more: kill all, leave.
+"""
+
+import errno
+import gc
+import os
+import select
+import time
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+
+from titan.worker.launcher import frames, tree
+from titan.worker.launcher.bootclock import BootTimer
+from titan.worker.launcher.frames import Renewed, Report, Start, Stop, boot_ms
+from titan.worker.launcher.oom import OomCounter
+from titan.worker.launcher.spawn import Spawner, become_subreaper, read_failure
+
+LEFTOVER_GRACE_MS = 500
+STOP_GRACE_MS = 10_000
+NEVER = 1 << 62
+_RECEIVE_BYTES = 65536
+_DESCRIPTORS_MAX = 16
+_SIGCONT, _SIGKILL, _SIGTERM = _signal.SIGCONT, _signal.SIGKILL, _signal.SIGTERM
+
+
+class Job:
+    """One attempt from fork to the end of its last process. Times are boot milliseconds."""
+
+    __slots__ = (
+        "cause", "failure", "grace_until", "hard", "kill_at", "oom_before", "order", "pid", "reading",
+        "running", "status", "timeout_at",
+    )  # fmt: skip
+
+    def __init__(self, order: Start, pid: int, reading: int, oom_before: int) -> None:
+        self.order = order
+        self.pid = pid
+        self.reading = reading
+        self.oom_before = oom_before
+        self.running = False
+        self.failure: tuple[int, int] | None = None
+        self.cause = frames.CAUSE_NONE
+        self.timeout_at = NEVER
+        self.kill_at = NEVER
+        self.hard = False
+        self.status = 0
+        self.grace_until = NEVER
+
+
+class Launcher:
+    """Serves one worker over the socket `control`."""
+
+    def __init__(self, control: int) -> None:
+        self._control = _socket.socket(fileno=control)
+        self._control.setblocking(False)
+        self._orders = bytearray()
+        self._descriptors: list[int | None] = []
+        self._reports = bytearray()
+        self._waiting = False
+        self._living: dict[int, Job] = {}
+        self._mains: dict[int, Job] = {}
+        self._execs: dict[int, Job] = {}
+        self._ended: list[Job] = []
+        self._strays: dict[int, Job] = {}
+        self._renewed_ms = boot_ms()
+        self._spawner = Spawner()
+        self._oom = OomCounter()
+        self._timer = BootTimer()
+        self._poll = select.epoll()
+        self._deaths, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        for descriptor in (control, self._deaths, self._timer.descriptor):
+            self._poll.register(descriptor, select.EPOLLIN)
+
+    def run(self) -> None:
+        """Serve until the worker is gone; every process of every job is gone when this returns."""
+        while True:
+            self._timer.set(self._next_deadline())
+            for descriptor, _ in self._poll.poll():
+                if descriptor in self._execs:
+                    self._exec_known(self._execs[descriptor])
+                elif descriptor == self._deaths:
+                    os.read(self._deaths, 4096)
+                    self._reap()
+                elif descriptor == self._timer.descriptor:
+                    self._timer.clear()
+                elif not self._receive():
+                    self._leave()
+                    return
+            self._enforce(boot_ms())
+            self._flush()
+
+    def _receive(self) -> bool:
+        """Take what the worker sent; False at its end."""
+        while True:
+            try:
+                data, ancillary, flags, _ = self._control.recvmsg(
+                    _RECEIVE_BYTES, _socket.CMSG_SPACE(4 * _DESCRIPTORS_MAX), _socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return True
+            except ConnectionError:
+                return False
+            for _, _, packed in ancillary:
+                for at in range(0, len(packed) - 3, 4):
+                    self._descriptors.append(int.from_bytes(packed[at : at + 4], "little"))
+            if flags & _socket.MSG_CTRUNC:
+                self._descriptors.append(None)
+            if not data:
+                return False
+            self._orders += data
+            while (order := frames.take_order(self._orders)) is not None:
+                if isinstance(order, Start):
+                    self._start(order, self._descriptors.pop(0))
+                elif isinstance(order, Stop):
+                    job = self._living.get(order.fence)
+                    if job is not None:
+                        self._stop(job, order.cause, order.grace_ms)
+                else:
+                    self._renewed_ms = max(self._renewed_ms, order.at_ms)
+
+    def _start(self, order: Start, output: int | None) -> None:
+        if output is None:
+            # The kernel dropped the descriptor because our table is full.
+            self._report(frames.NOT_STARTED, order.fence, errno.EMFILE, frames.STAGE_FORK)
+            return
+        oom_before = self._oom.read()
+        try:
+            pid, reading = self._spawner.spawn(order, output)
+        except OSError as error:
+            self._report(frames.NOT_STARTED, order.fence, error.errno or 0, frames.STAGE_FORK)
+            return
+        finally:
+            os.close(output)
+        job = Job(order, pid, reading, oom_before)
+        self._living[order.fence] = self._mains[pid] = self._execs[reading] = job
+        self._poll.register(reading, select.EPOLLIN)
+
+    def _exec_known(self, job: Job) -> None:
+        try:
+            job.failure = read_failure(job.reading)
+        except BlockingIOError:
+            return
+        self._poll.unregister(job.reading)
+        del self._execs[job.reading]
+        os.close(job.reading)
+        if job.failure is not None:
+            return
+        job.running = True
+        if job.order.timeout_ms:
+            job.timeout_at = boot_ms() + job.order.timeout_ms
+        self._report(frames.STARTED, job.order.fence, job.pid, 0)
+        if job.cause:
+            self._terminate(job)
+
+    def _stop(self, job: Job, cause: int, grace_ms: int) -> None:
+        job.kill_at = min(job.kill_at, boot_ms() + grace_ms)
+        if job.cause == frames.CAUSE_NONE:
+            job.cause = cause
+            if job.running:
+                self._terminate(job)
+
+    def _terminate(self, job: Job) -> None:
+        tree.signal_group(job.pid, _SIGTERM)
+        # A stopped process would only see it when it goes on.
+        tree.signal_group(job.pid, _SIGCONT)
+
+    def _kill(self, job: Job) -> None:
+        job.hard = True
+        job.kill_at = NEVER
+        tree.signal_group(job.pid, _SIGKILL)
+        tree.signal_process(job.pid, _SIGKILL)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            job = self._mains.pop(pid, None)
+            if job is None:
+                self._strays.pop(pid, None)
+            else:
+                self._main_ended(job, status)
+
+    def _main_ended(self, job: Job, status: int) -> None:
+        if job.reading in self._execs:
+            self._exec_known(job)
+        del self._living[job.order.fence]
+        if job.failure is not None:
+            self._report(frames.NOT_STARTED, job.order.fence, *job.failure)
+            return
+        job.status = status
+        died_of_kill = os.WIFSIGNALED(status) and os.WTERMSIG(status) == _SIGKILL
+        if died_of_kill and not job.hard and self._oom.read() > job.oom_before:
+            job.cause = frames.CAUSE_OUT_OF_MEMORY
+        job.grace_until = boot_ms() + LEFTOVER_GRACE_MS
+        self._ended.append(job)
+
+    def _enforce(self, now_ms: int) -> None:
+        """Do what is due: stops that were too slow, timeouts, leases, leftovers."""
+        for job in self._living.values():
+            if now_ms >= job.kill_at:
+                self._kill(job)
+            elif job.cause == frames.CAUSE_NONE:
+                if now_ms >= job.timeout_at:
+                    self._stop(job, frames.CAUSE_TIMEOUT, STOP_GRACE_MS)
+                elif now_ms >= self._lease_end(job):
+                    spare_ms = job.order.lease_kill_ms - job.order.lease_term_ms
+                    self._stop(job, frames.CAUSE_LEASE, spare_ms)
+        if self._ended:
+            self._clear_leftovers(now_ms)
+
+    def _lease_end(self, job: Job) -> int:
+        return self._renewed_ms + job.order.lease_term_ms if job.order.lease_term_ms else NEVER
+
+    def _clear_leftovers(self, now_ms: int) -> None:
+        for pid in tree.children():
+            if pid not in self._mains and pid not in self._strays:
+                self._strays[pid] = self._owner(pid)
+        for job in list(self._ended):
+            left = [pid for pid, owner in self._strays.items() if owner is job]
+            if not left:
+                self._ended.remove(job)
+                self._report(frames.ENDED, job.order.fence, job.status, job.cause)
+            elif job.hard or now_ms >= job.grace_until:
+                job.hard = True
+                for pid in left:
+                    tree.kill_child(pid)
+
+    def _owner(self, pid: int) -> Job:
+        """Say whose leftover `pid` is: by session, by the mark in its environment, else the last to end.
+
+        A process of a living job, which can come here only if that job gave up keeping its orphans, stays.
+        """
+        seen = tree.look(pid)
+        fence = tree.fence_mark(pid)
+        for job in (*self._ended, *self._living.values()):
+            if (seen is not None and seen.session == job.pid) or fence == job.order.fence:
+                return job
+        return self._ended[-1]
+
+    def _next_deadline(self) -> int:
+        deadline = NEVER
+        for job in self._living.values():
+            deadline = min(deadline, job.kill_at)
+            if job.cause == frames.CAUSE_NONE:
+                deadline = min(deadline, job.timeout_at, self._lease_end(job))
+        for job in self._ended:
+            # Once killed, the death of a leftover tells us to look again.
+            if not job.hard:
+                deadline = min(deadline, job.grace_until)
+        return deadline
+
+    def _report(self, kind: int, fence: int, a: int, b: int) -> None:
+        self._reports += frames.encode_report(Report(kind, fence, a, b, time.time_ns() // 1_000_000))
+
+    def _flush(self) -> None:
+        if not self._reports:
+            return
+        try:
+            del self._reports[: self._control.send(self._reports)]
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            return  # the end of file comes with the next poll
+        if bool(self._reports) != self._waiting:
+            self._waiting = not self._waiting
+            interest = select.EPOLLIN | (select.EPOLLOUT if self._waiting else 0)
+            self._poll.modify(self._control.fileno(), interest)
+
+    def _leave(self) -> None:
+        for job in self._living.values():
+            self._kill(job)
+        tree.kill_all_children()
+
+
+def main(control: int) -> None:
+    """Run a launcher for the worker at the other end of descriptor `control`."""
+    os.umask(0o077)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    become_subreaper()
+    launcher = Launcher(control)
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    launcher.run()

@@ -1,0 +1,88 @@
+"""From an order to a running program: fork, a session of its own, exec; no shell anywhere.
+
+The child tells failures through a pipe that closes itself at exec: end of file means the program runs.
+"""
+
+import ctypes
+import os
+import struct
+
+import _signal  # type: ignore[import-not-found]
+
+from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Start
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+_FAILURE = struct.Struct("<ii")
+_EVERY_SIGNAL = _signal.valid_signals()
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+
+def become_subreaper() -> None:
+    """Make orphans below this process fall to it. Raises OSError where the kernel refuses."""
+    if _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+class Spawner:
+    """Forks jobs. Made once, when no signal handler but our own is set."""
+
+    def __init__(self) -> None:
+        # exec keeps "ignored", so a job would inherit Python's SIGPIPE or a shell's nohup.
+        self._ignored = [n for n in _EVERY_SIGNAL if _signal.getsignal(n) == _signal.SIG_IGN]
+        self._empty = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def spawn(self, order: Start, output: int) -> tuple[int, int]:
+        """Fork `order` with stdout and stderr on `output`; return (pid, read end of its failure pipe).
+
+        Raises OSError when the machine has no process or descriptor left.
+        """
+        env = dict(entry.split(b"=", 1) for entry in order.env)
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # A signal for the group that comes before the child's exec must wait until it can kill.
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY_SIGNAL)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(order, env, output, writing)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+            os.close(writing)
+        return pid, reading
+
+    def _become(self, order: Start, env: dict[bytes, bytes], output: int, writing: int) -> None:
+        stage = STAGE_FOLDER
+        try:
+            os.setsid()
+            os.dup2(self._empty, 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.chdir(order.cwd)
+            _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            _prctl(PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)
+            for number in self._ignored:
+                _signal.signal(number, _signal.SIG_DFL)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+            stage = STAGE_EXEC
+            os.execve(order.argv[0], order.argv, env)
+        except OSError as error:
+            os.write(writing, _FAILURE.pack(error.errno or 0, stage))
+        finally:
+            os._exit(127)
+
+
+def read_failure(reading: int) -> tuple[int, int] | None:
+    """Return (errno, stage) from a failure pipe at its end, None when the program runs.
+
+    Raises BlockingIOError while neither is known.
+    """
+    data = os.read(reading, _FAILURE.size)
+    if not data:
+        return None
+    code, stage = _FAILURE.unpack(data)
+    return code, stage

@@ -1,0 +1,115 @@
+"""Which processes are ours, and the end of them.
+
+Everything a job starts stays below the launcher: orphans fall to the job's main process while it lives and
+to the launcher when it ends, because both are child subreapers. So whatever the launcher has as a child
+and did not fork is a leftover. Only own children are signalled, and groups that hold an own child: neither
+number can belong to anybody else before we reap it.
+"""
+
+import os
+
+SIGKILL = 9
+
+
+class Seen:
+    """What /proc said about one process: its `group` and `session` ids."""
+
+    __slots__ = ("group", "session")
+
+    def __init__(self, group: int, session: int) -> None:
+        self.group = group
+        self.session = session
+
+
+def children() -> list[int]:
+    """Return the pids of this single-threaded process's children, zombies included, in order of arrival.
+
+    The list is exact because nobody but the caller reaps them.
+    """
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb", buffering=0) as file:
+            text = file.readall() or b""
+    except FileNotFoundError:
+        return _children_by_search()
+    return [int(pid) for pid in text.split()]
+
+
+def _children_by_search() -> list[int]:
+    # Kernels built without CONFIG_PROC_CHILDREN.
+    me = os.getpid()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = _stat(int(name))
+            if fields and int(fields[1]) == me:
+                found.append(int(name))
+    return found
+
+
+def look(pid: int) -> Seen | None:
+    """Return what is known about `pid`; None when it is gone."""
+    fields = _stat(pid)
+    return Seen(int(fields[2]), int(fields[3])) if fields else None
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Return the fields of /proc/PID/stat from the state on: state, ppid, pgrp, session, ..."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(4096).rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def fence_mark(pid: int) -> int | None:
+    """Return the fence in the environment `pid` was started with; None when it has none we may read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            text = file.readall() or b""
+    except OSError:
+        return None
+    for entry in text.split(b"\0"):
+        name, _, value = entry.partition(b"=")
+        if name == b"TITAN_FENCE" and value.isdigit():
+            return int(value)
+    return None
+
+
+def kill_child(pid: int) -> None:
+    """KILL the own, unreaped child `pid`, and its whole process group at once.
+
+    A group is killed under the kernel's lock, so a process that forks faster than we look does not escape.
+    """
+    seen = look(pid)
+    if seen is not None and seen.session not in (0, os.getsid(0)) and seen.group > 1:
+        signal_group(seen.group, SIGKILL)
+    signal_process(pid, SIGKILL)
+
+
+def signal_group(group: int, number: int) -> None:
+    """Send `number` to a group that holds an own child; a group that is gone is no error."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def signal_process(pid: int, number: int) -> None:
+    """Send `number` to the own, unreaped child `pid`. One that changed its user is left to its own end."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def kill_all_children() -> None:
+    """KILL every child, and what falls to us as they die, until there is none. Blocks until then."""
+    while True:
+        for pid in children():
+            kill_child(pid)
+        try:
+            os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
