@@ -1,0 +1,159 @@
+"""A scheduler with a dict for a database, so that a test can drive it event by event.
+
+The dict store does what a real one does with a decision: it folds the changes, refuses the whole batch when
+a guard finds another row, and only then hands out messages. It knows nothing of scheduling.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from titan.core.changes import PRIMARY_KEYS, Change, Insert, fold
+from titan.core.events import Continue, Decision, Event, NewRun, Now, Refusal, SubmitRun, Tick, WorkerConnected
+from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot
+from titan.core.scheduler import Scheduler
+from titan.model.limits import DEFAULT_LIMITS, Limits
+from titan.model.spec import JobSpec
+from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, LIVING_ATTEMPT_STATES, JobState, RunState
+from titan.model.wire import Grant, Held
+
+Row = dict[str, Any]
+
+
+class DictStore:
+    """Tables as dicts by primary key. `commit` raises AssertionError when a guard does not hold."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in PRIMARY_KEYS}
+
+    def commit(self, changes: list[Change]) -> None:
+        for change in fold(changes):
+            table = self.tables[change.table]
+            if isinstance(change, Insert):
+                key = tuple(change.values[column] for column in PRIMARY_KEYS[change.table])
+                assert key not in table, f"{change.table} {key} exists"
+                table[key] = dict(change.values)
+                continue
+            row = table.get(change.key)
+            assert row is not None, f"{change.table} {change.key} does not exist"
+            for column, expected in change.expect.items():
+                assert row[column] == expected, f"{change.table} {change.key}: {column} is {row[column]}, not {expected}"
+            row.update(change.values)
+
+    def snapshot(self) -> Snapshot:
+        runs = [RunRow(**row) for row in self.tables["runs"].values() if row["state"] not in FINAL_RUN_STATES]
+        runs = [run for run in runs if run.state != RunState.STAGED]
+        shown = {run.run_id for run in runs}
+        jobs = [
+            JobRow(**row)
+            for row in self.tables["jobs"].values()
+            if row["run_id"] in shown and row["state"] not in FINAL_JOB_STATES
+        ]
+        open_jobs = {(job.run_id, job.job_id) for job in jobs}
+        edges = [
+            EdgeRow(**row)
+            for row in self.tables["edges"].values()
+            if (row["run_id"], row["job_id"]) in open_jobs
+            and self.job(row["run_id"], row["parent_id"])["state"] != JobState.COMPLETED
+        ]
+        attempts = [AttemptRow(**row) for row in self.tables["attempts"].values() if row["state"] in LIVING_ATTEMPT_STATES]
+        return Snapshot(runs, jobs, edges, attempts)
+
+    def sweep_stages(self, only: str = "") -> None:
+        staged = {key[0] for key, row in self.tables["runs"].items() if row["state"] == RunState.STAGED}
+        staged = staged & {only} if only else staged
+        for name in ("runs", "jobs", "edges"):
+            self.tables[name] = {key: row for key, row in self.tables[name].items() if key[0] not in staged}
+
+    def job(self, run_id: str, job_id: str) -> Row:
+        return self.tables["jobs"][run_id, job_id]
+
+    def run(self, run_id: str) -> Row:
+        return self.tables["runs"][run_id,]
+
+
+class Harness:
+    """`tell` feeds one event and commits; time moves only when `wait` says so."""
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.store = DictStore()
+        self.limits = limits
+        self.now = Now(1_000_000, 1_700_000_000_000)
+        self.epoch = 1
+        self.scheduler = Scheduler(self.epoch, limits)
+        self.decision = Decision()
+        self.grants: list[Grant] = []
+        self.sent: list[tuple[str, Any]] = []
+        self._runs = 0
+
+    def tell(self, event: Event, settle: bool = True) -> Decision:
+        """Feed `event`; with `settle`, go on with the slices until none is left. Return the event's own decision."""
+        decision = self._take(self.scheduler.handle(event, self.now))
+        if settle:
+            self.settle()
+        return decision
+
+    def settle(self) -> None:
+        while self.decision.more:
+            self._take(self.scheduler.handle(Continue(), self.now))
+
+    def wait(self, ms: int) -> None:
+        """Move both clocks by `ms`, stopping at every timer on the way."""
+        until = self.now.mono_ms + ms
+        while self.decision.wake_ms is not None and self.decision.wake_ms <= until:
+            step = max(0, self.decision.wake_ms - self.now.mono_ms)
+            self.now = Now(self.now.mono_ms + step, self.now.wall_ms + step)
+            self.tell(Tick())
+        step = until - self.now.mono_ms
+        self.now = Now(until, self.now.wall_ms + step)
+
+    def crash(self, settle: bool = True) -> None:
+        """Throw the scheduler away and load the next epoch's from the store."""
+        self.store.sweep_stages()
+        self.epoch += 1
+        self.scheduler = Scheduler(self.epoch, self.limits)
+        self._take(self.scheduler.load(self.store.snapshot(), self.now))
+        if settle:
+            self.settle()
+
+    def submit(self, *jobs: JobSpec, run_id: str = "", parent: tuple[str, str] | None = None) -> str:
+        self._runs += 1
+        run_id = run_id or f"{self._runs:032x}"
+        root = parent[0] if parent else run_id
+        new = NewRun(run_id, "test", root, root, parent[0] if parent else None, parent[1] if parent else None)
+        decision = self.tell(SubmitRun(new, jobs))
+        assert decision.refusal is None, decision.refusal
+        return run_id
+
+    def refused(self, event: Event) -> Refusal:
+        decision = self.tell(event)
+        assert decision.refusal is not None
+        assert not decision.changes
+        return decision.refusal
+
+    def worker(
+        self,
+        name: str = "w",
+        slots: int = 1,
+        tags: Iterable[str] = ("GENERAL",),
+        held: Iterable[Held] = (),
+        incarnation: str = "1",
+        boot_id: str = "boot",
+    ) -> None:
+        self.tell(WorkerConnected(name, incarnation, boot_id, tuple(tags), slots, tuple(held)))
+
+    def state(self, run_id: str, job_id: str) -> JobState:
+        return JobState(self.store.job(run_id, job_id)["state"])
+
+    def reason(self, run_id: str, job_id: str) -> str:
+        explanation = self.scheduler.explain(run_id, job_id, self.now)
+        assert explanation is not None
+        return explanation.reason
+
+    def _take(self, decision: Decision) -> Decision:
+        self.store.commit(decision.changes)
+        self.decision = decision
+        for send in decision.sends:
+            self.sent.append((send.worker, send.message))
+            if isinstance(send.message, Grant):
+                self.grants.append(send.message)
+        return decision
