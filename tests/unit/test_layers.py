@@ -27,10 +27,13 @@ LIBRARIES = {
     "titan.core": {"msgspec"},
     "titan.storage": {"msgspec", "sqlalchemy", "alembic"},
     "titan.master": {"msgspec", "litestar", "uvicorn", "uvloop"},
-    "titan.worker": {"msgspec", "websockets", "uvloop"},
+    "titan.worker": {"msgspec", "websockets", "uvloop", "sitecustomize"},
     "titan.cli": {"msgspec", "click", "rich"},
     ROOT_PACKAGE: set(),
 }
+# Started beside or inside every job, by whatever interpreter the job has: the standard library and itself only.
+# `site` ends by calling the `sitecustomize` that it stands in front of.
+STANDALONE = {"titan.worker.launcher": set(), "titan.worker.site": {"sitecustomize"}}
 SQL_MODULES = {"sqlite3", "sqlalchemy", "alembic"}
 # No asyncio, time, datetime, random, secrets, os, pathlib, logging, threading, socket.
 PURE_STDLIB = {
@@ -66,6 +69,19 @@ def layer_violations(source: Source) -> list[str]:
         elif target not in LIBRARIES[own]:
             found.append(f"{where}: {own} may not import the library {target}; see LIBRARIES")
     return found
+
+
+def standalone_violations(source: Source) -> list[str]:
+    own = next((name for name in STANDALONE if f"{source.module}.".startswith(f"{name}.")), None)
+    if own is None:
+        return []
+    foreign = [
+        item
+        for item in imports(source)
+        if not f"{item.module}.".startswith(f"{own}.")
+        and layer_of(item.module) not in sys.stdlib_module_names | STANDALONE[own]
+    ]
+    return [f"{source.path}:{item.line}: {own} stands alone and may not import {item.module}" for item in foreign]
 
 
 def violations_of(text: str, module: str) -> list[str]:
@@ -105,6 +121,19 @@ def test_sql_and_libraries_stay_in_their_layer() -> None:
     assert violations_of("import yaml", "titan_sdk.files")
     assert violations_of("import click", "titan.worker.process")
     assert not violations_of("from sqlalchemy import text\nimport sqlite3", "titan.storage.queries")
+
+
+def test_what_runs_beside_a_job_stands_alone() -> None:
+    found = [line for source in read_tree("src/titan/worker") for line in standalone_violations(source)]
+    assert not found, report(found)
+
+
+def test_a_launcher_that_leans_on_titan_is_found() -> None:
+    for text in ("import msgspec", "from titan.model import ids", "from titan.worker.logs import Spool"):
+        assert standalone_violations(parse(text, "titan.worker.launcher.main")), text
+    text = "import os\nimport struct\nfrom titan.worker.launcher import frames"
+    assert not standalone_violations(parse(text, "titan.worker.launcher.main"))
+    assert not standalone_violations(parse("import msgspec", "titan.worker.process"))
 
 
 def test_a_new_package_must_be_placed() -> None:
