@@ -1,0 +1,125 @@
+"""Questions to the Master whose answers a command prints as they are.
+
+The SDK turns answers into objects; a command line wants the documents. Both go through one client, so address,
+token, patience and errors are the same.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from titan_sdk import TitanClient
+
+Document = dict[str, Any]
+WAIT_S = 25.0
+LOG_BYTES = 1024 * 1024
+PAGE_ROWS = 1_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LogPiece:
+    """Some bytes of a log. `complete`: the log has `total` bytes and will never have more."""
+
+    data: bytes
+    end: int
+    total: int
+    complete: bool
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing comes after it."""
+        return self.complete and self.end >= self.total
+
+
+class Named:
+    """What a text typed by a person names: a run, or one job of it. `job` is None for a run with several jobs.
+
+    A run of a single job is that job wherever a command wants one.
+    """
+
+    def __init__(self, run: Document, job: Document | None, *, whole_run: bool) -> None:
+        self.run = run
+        self.job = job
+        self.whole_run = whole_run
+
+    @property
+    def document(self) -> Document:
+        """The run, or the job when a job was named."""
+        return self.run if self.whole_run or self.job is None else self.job
+
+    @property
+    def label(self) -> str:
+        """How people call it, short enough to type again."""
+        run = short(self.run)
+        return run if self.whole_run or self.job is None else f"{run}/{self.job['id']}"
+
+
+def short(run: Document) -> str:
+    """Return the shortest prefix of the run's id that named it alone when it was asked for."""
+    return str(run["short_id"])
+
+
+class Master(TitanClient):
+    """The Master this shell points at: an SDK client that also gives the documents as they came."""
+
+    def page(self, path: str, **query: Any) -> Document:
+        """Return one page of a list with the cursor of the next; a value of None is left out."""
+        answer: Document = self._get(path, {name: value for name, value in query.items() if value is not None})
+        return answer
+
+    def entries(self, prefix: str) -> Iterator[Document]:
+        """Yield key, kind and size of everything in the store that begins with `prefix`, sorted."""
+        after = None
+        while True:
+            query = {"prefix": prefix, "limit": PAGE_ROWS, "after": after}
+            page = self._post("store/list", query, changes=False)
+            yield from page["entries"]
+            after = page["next"]
+            if after is None:
+                return
+
+    def find(self, text: str) -> Named:
+        """Return what `text` names, by the rules of the Master. Raises NotFound, or Conflict for several."""
+        found = self.lookup(text)
+        run, job = found["run"], found["job"]
+        if job is not None:
+            return Named(run, job, whole_run=False)
+        only = self.page(f"runs/{run['id']}/jobs", limit=1)["jobs"][0] if run["jobs"]["total"] == 1 else None
+        return Named(run, only, whole_run=True)
+
+    def job(self, job: Document) -> Document:
+        """Return the job as it is now."""
+        answer: Document = self._get(job_path(job))
+        return answer
+
+    def wait_end(self, named: Named, timeout_s: float | None) -> Document:
+        """Wait on the server until it has ended, and return it. Raises TimedOut."""
+        if named.whole_run:
+            return self.wait_run(named.run["id"], named.run["generation"], timeout_s)[0]
+        self.wait(f"{named.run['id']}/{named.document['id']}", timeout_s)
+        return self.job(named.document)
+
+    def wait_job_once(self, job: Document) -> tuple[bool, Document]:
+        """Wait up to 25 s for the job's end; return whether it has ended, and the job."""
+        answer = self._get(f"{job_path(job)}/wait", {"timeout_s": WAIT_S}, wait_s=WAIT_S)
+        return answer["done"], answer["job"]
+
+    def log_piece(self, job: Document, offset: int, *, attempt: int | None = None, follow_s: float = 0.0) -> LogPiece:
+        """Return the job's log from `offset` on, up to 1 MiB; with `follow_s` wait that long for something new."""
+        query: Document = {"offset": offset, "limit": LOG_BYTES}
+        if attempt is not None:
+            query["attempt"] = attempt
+        if follow_s:
+            query["follow_s"] = follow_s
+        answer = self._transport.call("GET", f"{job_path(job)}/log", query=query, wait_s=follow_s)
+        return LogPiece(
+            data=answer.body,
+            end=offset + len(answer.body),
+            total=int(answer.headers["titan-log-total"]),
+            complete=answer.headers["titan-log-complete"] == "true",
+        )
+
+
+def job_path(job: Document) -> str:
+    """Return where the API keeps a job."""
+    return f"runs/{job['run_id']}/jobs/{job['id']}"

@@ -1,0 +1,47 @@
+"""`titan explain`: why a job is where it is, and what would change that."""
+
+import click
+
+from titan.cli.ask import Document, Master, Named
+from titan.cli.options import common
+from titan.cli.output import Output, plural
+
+JOBS_MAX = 20
+OVER = {"COMPLETED", "CANCELLED"}
+
+
+@click.command("explain")
+@click.argument("name", metavar="ID")
+@common
+def command(out: Output, *, name: str) -> None:
+    """Say why a job is where it is, and what would unblock it.
+
+    For a run of several jobs it explains those that are not done, the first 20.
+    """
+    master = Master()
+    named = master.find(name)
+    if named.job is not None:
+        jobs, more = [named.job], 0
+    else:
+        open_jobs = [job for job in master.list_jobs(named.run["id"]) if job["state"] not in OVER]
+        jobs, more = open_jobs[:JOBS_MAX], max(0, len(open_jobs) - JOBS_MAX)
+    told = [master.explain(f"{named.run['id']}/{job['id']}") for job in jobs]
+    if out.as_json:
+        out.document(told[0] if named.job is not None else {"explanations": told, "more": more})
+        return
+    for explanation in told:
+        _tell(out, named, explanation)
+    if not told:
+        out.talk(f"nothing of {named.label} waits: it is {named.run['state']}")
+    if more:
+        out.talk(f"and {plural(more, 'job')} more")
+
+
+def _tell(out: Output, named: Named, explanation: Document) -> None:
+    label = f"{named.label.partition('/')[0]}/{explanation['job_id']}"
+    if out.quiet:
+        out.line(label)
+        return
+    out.line(f"{label}   {out.state(explanation['state'])}   {explanation['reason']}: {explanation['message']}")
+    if explanation["remedy"]:
+        out.line(f"  {explanation['remedy']}")

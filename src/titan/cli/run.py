@@ -1,0 +1,169 @@
+"""`titan run`: one script, its output here, its exit code as ours."""
+
+import re
+import time
+from pathlib import PurePath
+
+import click
+
+from titan.cli.ask import Document, Master, Named
+from titan.cli.exits import Exit
+from titan.cli.follow import follow
+from titan.cli.logs import follow_json
+from titan.cli.options import common
+from titan.cli.output import Output, Stream, spoken_s
+from titan.cli.tell import between_s
+from titan.model.spec import GENERAL
+from titan_sdk import TitanJob
+
+SECOND_CTRL_C_S = 2.0
+_OUTSIDE_ID = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class RunCommand(click.Command):
+    """Tells where a script's own options go when one of them is taken for ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as usual; a wrong option that follows the script gets the way to pass it."""
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.exceptions.NoSuchOption as error:
+            before = args[: args.index("--")] if "--" in args else args
+            scripts = [word for word in before if not word.startswith("-")]
+            if not scripts:
+                raise
+            raise click.UsageError(
+                f"No such option {error.option_name!r}. The script's own arguments go behind --: "
+                f"titan run {scripts[0]} -- {error.option_name} ...",
+                ctx,
+            ) from None
+
+
+@click.command("run", cls=RunCommand)
+@click.argument("file")
+@click.argument("arguments", metavar="[-- ARGS...]", nargs=-1)
+@click.option("--name", help="The job's id; made from the file's name unless said.")
+@click.option("--requirement", metavar="TAG", multiple=True, help="A capability its worker must have; repeatable.")
+@click.option("--priority", type=int, default=1, show_default=True, help="0 to 1000; higher goes first.")
+@click.option("--retries", type=int, default=0, show_default=True, help="How often a failure is tried again.")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="How long one attempt may run.")
+@click.option("--env", "variables", metavar="NAME=VALUE", multiple=True, help="A variable for the script; repeatable.")
+@click.option("--agent-run", "agent_run_id", metavar="ID", help="The agent run it belongs to.")
+@click.option(
+    "-f/-d", "--follow/--detach", "following", default=None, help="Stay until it has ended (default), or not."
+)
+@common
+def command(
+    out: Output,
+    *,
+    file: str,
+    arguments: tuple[str, ...],
+    name: str | None,
+    requirement: tuple[str, ...],
+    priority: int,
+    retries: int,
+    timeout_s: float | None,
+    variables: tuple[str, ...],
+    agent_run_id: str | None,
+    following: bool | None,
+) -> int:
+    """Run FILE on a worker, with its output here and its exit code as ours.
+
+    What is behind -- is given to the script exactly. Whatever keeps the script from giving an exit code of its own
+    ends with 125. The first Ctrl+C leaves the run alone and says how to come back, a second one cancels it.
+    With --json the output is not shown and one document tells the end; with --json -f it comes line by line.
+    """
+    job = TitanJob(
+        job_id=name or _job_id(file),
+        filename=file,
+        args=list(arguments),
+        requirement=list(requirement) or GENERAL,
+        priority=priority,
+        retries=retries,
+        timeout_s=timeout_s,
+        env=_environment(variables),
+    )
+    with Master() as master:
+        run = master.submit_job(job, agent_run_id=agent_run_id)
+        named = Named(run.info, master.job({"run_id": run.id, "id": job.job_id}), whole_run=True)
+        for warning in run.warnings:
+            out.talk(f"warning: {warning}")
+        if following is False:
+            return _detached(out, named)
+        if not out.as_json:
+            out.talk(f"run {named.label} {run.name}")
+        try:
+            return _to_the_end(out, master, named, streaming=following is True)
+        except KeyboardInterrupt:
+            return _interrupted(out, master, named)
+
+
+def _job_id(file: str) -> str:
+    stem = PurePath(file).name.removesuffix(".py")
+    return _OUTSIDE_ID.sub("-", stem).strip("-._")[:128] or "job"
+
+
+def _environment(variables: tuple[str, ...]) -> dict[str, str] | None:
+    for variable in variables:
+        if "=" not in variable:
+            raise click.UsageError(f"--env {variable}: give NAME=VALUE")
+    return dict(variable.split("=", 1) for variable in variables) or None
+
+
+def _detached(out: Output, named: Named) -> int:
+    if out.as_json:
+        out.document({"run": named.run, "job": named.job})
+    else:
+        out.line(named.run["id"] if out.quiet else named.label)
+        out.talk(f"run {named.label} {named.run['name']}; its output: titan logs -f {named.label}")
+    return Exit.OK
+
+
+def _to_the_end(out: Output, master: Master, named: Named, *, streaming: bool) -> int:
+    job = named.job or {}
+    if out.as_json and streaming:
+        out.document({"kind": "run", "run": named.run})
+        ended = follow_json(out, master, job)
+    elif out.as_json or out.quiet:
+        if not out.as_json:
+            out.line(named.run["id"])
+        ended = follow(master, job, lambda _data: None, lambda _text: None)
+    else:
+        stream = Stream(out.stdout)
+        ended = follow(master, job, stream.write, out.talk)
+        stream.close()
+    if out.as_json and not streaming:
+        out.document({"run": master.get_run(named.run["id"]).info, "job": ended})
+    elif not out.as_json:
+        out.talk(_closing(named, ended))
+    return _exit_of(ended)
+
+
+def _closing(named: Named, job: Document) -> str:
+    took = spoken_s(between_s(named.run["created_at"], job["ended_at"]) or 0.0)
+    if job["state"] == "COMPLETED":
+        queued_ms = round(1000 * (between_s(job["ready_at"], job["started_at"]) or 0.0))
+        return f"{named.label} COMPLETED in {took} (queued {queued_ms} ms)"
+    code = "" if job["exit_code"] is None else f": exit {job['exit_code']}"
+    return f"{named.label} {job['state']} after {took}{code}.   whole log: titan logs {named.label}"
+
+
+def _exit_of(job: Document) -> int:
+    if job["state"] == "COMPLETED":
+        return Exit.OK
+    if job["state"] == "CANCELLED":
+        return Exit.CANCELLED
+    code: int | None = job["exit_code"]
+    return code or Exit.OURS
+
+
+def _interrupted(out: Output, master: Master, named: Named) -> int:
+    """Leave the run alone; cancel it if another Ctrl+C comes at once."""
+    again = f"titan logs -f {named.label}"
+    out.talk(f"\ndetached: run {named.label} goes on; {again} shows the rest; Ctrl+C again now cancels it")
+    try:
+        time.sleep(SECOND_CTRL_C_S)
+    except KeyboardInterrupt:
+        master.cancel(named.run["id"])
+        out.talk(f"run {named.label} is being cancelled")
+    return Exit.INTERRUPTED

@@ -1,0 +1,75 @@
+"""Runs and jobs in words: the lines that several commands print."""
+
+import time
+from collections.abc import Iterable
+from datetime import datetime
+
+from titan.cli.ask import Document, Named, short
+from titan.cli.output import Output, spoken_s
+
+
+def between_s(start: str | None, end: str | None) -> float | None:
+    """Return the seconds from one ISO-8601 time to another (None: now); None when it has not begun."""
+    if start is None:
+        return None
+    end_s = datetime.fromisoformat(end).timestamp() if end else time.time()
+    return max(0.0, end_s - datetime.fromisoformat(start).timestamp())
+
+
+def spoken(start: str | None, end: str | None) -> str:
+    """Return how long something took, or takes until now; "" when it has not begun."""
+    seconds = between_s(start, end)
+    return "" if seconds is None else spoken_s(seconds)
+
+
+def say_run(out: Output, run: Document) -> None:
+    """Print one line about a run."""
+    jobs = run["jobs"]
+    done = f"{jobs['completed']} of {jobs['total']} jobs completed"
+    bad = [f"{jobs[word]} {word}" for word in ("failed", "cancelled", "dead") if jobs[word]]
+    took = spoken(run["started_at"], run["ended_at"])
+    parts = [f"run {short(run)} {run['name']}", out.state(run["state"]), ", ".join([done, *bad]), took]
+    out.line("   ".join(part for part in parts if part))
+
+
+def say_job(out: Output, named: Named) -> None:
+    """Print one line about a job."""
+    job = named.job or {}
+    took = spoken(job["started_at"], job["ended_at"])
+    parts = [f"{short(named.run)}/{job['id']}", out.state(job["state"]), took, why(job)]
+    out.line("   ".join(part for part in parts if part))
+
+
+def why(job: Document) -> str:
+    """Return in words what is worth knowing beside the state: reason, exit code, attempt, worker."""
+    parts = []
+    if job["exit_code"] is not None and job["state"] != "COMPLETED":
+        parts.append(f"exit {job['exit_code']}")
+    elif job["reason"]:
+        parts.append(job["reason"].lower().replace("_", " "))
+    if job["attempt"] > 1 or job["retries"]:
+        parts.append(f"attempt {job['attempt']} of {job['retries'] + 1}")
+    if job["cancelling"]:
+        parts.append("cancelling")
+    if job["worker"] and job["state"] in ("ASSIGNED", "RUNNING", "FAILED", "DEAD"):
+        parts.append(f"worker {job['worker']}")
+    return ", ".join(parts)
+
+
+def job_rows(jobs: Iterable[Document]) -> list[tuple[str, str, str, str]]:
+    """Return the cells of a table of jobs: id, state, time, why."""
+    return [(job["id"], job["state"], spoken(job["started_at"], job["ended_at"]), why(job)) for job in jobs]
+
+
+def run_rows(runs: Iterable[Document]) -> list[tuple[str, str, str, str, str]]:
+    """Return the cells of a table of runs: id, state, jobs done, time, name."""
+    return [
+        (
+            short(run),
+            run["state"],
+            f"{run['jobs']['completed']}/{run['jobs']['total']}",
+            spoken(run["started_at"], run["ended_at"]),
+            run["name"],
+        )
+        for run in runs
+    ]

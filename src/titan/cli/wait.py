@@ -1,0 +1,35 @@
+"""`titan wait`: until a run or job has ended."""
+
+import click
+
+from titan.cli.ask import Master
+from titan.cli.exits import exit_of_state
+from titan.cli.options import common
+from titan.cli.output import Output
+from titan.cli.tell import say_job, say_run
+
+
+@click.command("wait")
+@click.argument("name", metavar="ID")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), help="Seconds; without it, however long it takes."
+)
+@common
+def command(out: Output, *, name: str, timeout_s: float | None) -> int:
+    """Wait until the run or job ID has ended.
+
+    Exits with 0 if it COMPLETED, 1 if it FAILED or is DEAD, 8 if it was CANCELLED, 7 if the time was up first.
+    """
+    master = Master()
+    named = master.find(name)
+    document = master.wait_end(named, timeout_s)
+    if out.as_json:
+        out.document(document)
+    elif out.quiet:
+        out.line(named.label)
+    elif named.whole_run:
+        say_run(out, document)
+    else:
+        named.job = document
+        say_job(out, named)
+    return exit_of_state(document["state"])

@@ -1,0 +1,89 @@
+"""`titan worker`: run one here, or list those the Master knows."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from titan.cli.ask import Master
+from titan.cli.options import ListsCommand, common, worker_options
+from titan.cli.output import Output
+from titan.cli.supervise import clean_environment
+from titan_sdk.discovery import Finder, home_folder
+
+
+class WorkerGroup(click.Group):
+    """`titan worker --join URL` means `titan worker start --join URL`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the word in where it was left out."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["start", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("worker", cls=WorkerGroup)
+def command() -> None:
+    """Run a worker in the foreground (start, which may be left out), or list the workers."""
+
+
+@command.command("start", cls=ListsCommand)
+@click.option("--join", metavar="URL", help="The Master to work for; where clients look unless said.")
+@click.option("--name", metavar="N", help="Its name; HOST-1, HOST-2, ... unless said.")
+@click.option("--token-file", type=click.Path(path_type=Path), help="A file with the token; the home's unless said.")
+@click.option("--pass-env", metavar="A,B", help="Variables of this shell that jobs shall see.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Add the traceback to an error.")
+@worker_options
+def start(
+    *,
+    join: str | None,
+    name: str | None,
+    token_file: Path | None,
+    pass_env: str | None,
+    slots: int | None,
+    capabilities: tuple[str, ...],
+    no_general: bool,
+) -> None:
+    """Run one worker here until Ctrl+C. It keeps trying while the Master is away."""
+    if no_general and not capabilities:
+        raise click.UsageError("--no-general leaves the worker without any tag: name one with --capability")
+    given = {
+        "--join": Finder(url=join).endpoints()[0].url,
+        "--name": name,
+        "--token-file": str(token_file.resolve()) if token_file else None,
+        "--pass-env": pass_env,
+        "--slots": None if slots is None else str(slots),
+    }
+    words = [word for option, value in given.items() if value is not None for word in (option, value)]
+    words += [word for tag in capabilities for word in ("--capability", tag)]
+    words += ["--no-general"] if no_general else []
+    command_line = [sys.executable, "-P", "-m", "titan.worker", "--home", home_folder(os.environ), *words]
+    os.execve(sys.executable, command_line, clean_environment())  # noqa: S606 - our own interpreter and module
+
+
+@command.command("ls")
+@common
+def ls(out: Output) -> None:
+    """List the workers that the Master knows."""
+    workers = Master().list_workers()
+    if out.as_json:
+        out.document({"workers": workers})
+        return
+    if out.quiet:
+        for worker in workers:
+            out.line(worker["name"])
+        return
+    rows = [
+        (
+            worker["name"],
+            "connected" if worker["connected"] else "away",
+            f"{worker['running']}/{worker['slots']}",
+            ",".join(worker["capabilities"]),
+            worker["host"],
+        )
+        for worker in workers
+    ]
+    out.table(("NAME", "LINK", "BUSY", "TAGS", "HOST"), rows)
+    if not rows:
+        out.talk("no workers: titan worker --join URL")
