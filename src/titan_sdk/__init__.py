@@ -1,5 +1,15 @@
-"""Titan's Python SDK: what a script, a service or an agent imports to submit and observe work."""
+"""Titan's Python SDK: what a script, a service or an agent imports to submit and observe work.
 
+Example::
+
+    from titan_sdk import TitanClient, TitanJob
+
+    client = TitanClient()
+    run = client.submit_dag("nightly", [TitanJob(job_id="extract", filename="etl/extract.py")])
+    print(run.wait().status, client.fetch_logs("extract"))
+"""
+
+from titan_sdk.client import TitanClient
 from titan_sdk.errors import (
     Conflict,
     Denied,
@@ -15,6 +25,8 @@ from titan_sdk.errors import (
     Unavailable,
     Unreachable,
 )
+from titan_sdk.job import TitanJob
+from titan_sdk.run import Run
 
 __all__ = [
     "Conflict",
@@ -23,10 +35,13 @@ __all__ = [
     "Internal",
     "Invalid",
     "NotFound",
+    "Run",
     "RunFailed",
     "StorageFull",
     "TimedOut",
+    "TitanClient",
     "TitanError",
+    "TitanJob",
     "Unauthenticated",
     "Unavailable",
     "Unreachable",

@@ -187,7 +187,7 @@ def error_of(code: str, message: str, **fields: Any) -> TitanError:
 
 
 def to_problem(error: TitanError) -> dict[str, Any]:
-    """Return the problem+json document of `error`. Example: ``to_problem(NotFound("no run ffff"))["status"] == 404``."""
+    """Return the problem+json document of `error`. Example: ``to_problem(NotFound("no run"))["status"] == 404``."""
     document: dict[str, Any] = {
         "code": error.code,
         "title": BY_CODE[error.code][2] if error.code in BY_CODE else error.code,

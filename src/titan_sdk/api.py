@@ -1,0 +1,67 @@
+"""What every call is made of: a JSON body, an idempotency key, the transport."""
+
+from __future__ import annotations
+
+from titan_sdk.errors import Invalid
+from titan_sdk.idempotency import call_key, random_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from titan_sdk.transport import Transport
+
+
+PAGE_ROWS = 1_000
+
+
+class Api:
+    """JSON requests on a transport; the base of the groups of calls that make up TitanClient."""
+
+    _transport: Transport
+
+    def _get(self, path: str, query: Mapping[str, Any] | None = None, wait_s: float = 0.0) -> Any:
+        return self._transport.call("GET", path, query=query, wait_s=wait_s).json()
+
+    def _post(self, path: str, document: Mapping[str, Any], *, call: str = "", changes: bool = True) -> Any:
+        """Send `document`. `call`: take an idempotency key that is the same in each attempt of a job.
+
+        `changes`: false for what only reads and so needs no key.
+        """
+        body = encode(document)
+        key = call_key(call, body) if call else random_key() if changes else ""
+        return self._transport.call("POST", path, body=body, key=key).json()
+
+    def _pages(
+        self, path: str, field: str, cursor: str, query: dict[str, Any], limit: int | None
+    ) -> Iterator[dict[str, Any]]:
+        left = limit
+        after: str | None = None
+        while left is None or left > 0:
+            rows = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
+            page = self._get(path, {**query, "limit": rows, cursor: after})
+            yield from page[field]
+            after = page["next"]
+            if after is None:
+                return
+            if left is not None:
+                left -= len(page[field])
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Return `document` as JSON. Raises Invalid when it holds what JSON has no word for."""
+    import json
+
+    try:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        why = "it holds a lone surrogate, which is not text" if isinstance(error, UnicodeError) else error
+        raise Invalid(f"this cannot be sent: {why}", hint="give text, numbers, lists and dicts") from None
+
+
+def segment(text: str) -> str:
+    """Return `text` as one segment of a path."""
+    from urllib.parse import quote
+
+    return quote(text, safe="")

@@ -1,0 +1,87 @@
+"""Reading a job's log: whole, or as it grows."""
+
+from __future__ import annotations
+
+from titan_sdk.api import segment
+from titan_sdk.observe import ObserveCalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FETCH_BYTES_MAX = 16 * 1024 * 1024
+PIECE_BYTES = 1024 * 1024
+FOLLOW_S = 25
+CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
+
+
+class LogCalls(ObserveCalls):
+    """The calls of TitanClient that read logs."""
+
+    def fetch_logs(self, id: str) -> str:  # noqa: A002 - the word people use
+        """Return what a job printed, stdout and stderr in order: of its last attempt, complete once it has ended.
+
+        Bytes that are not UTF-8 are shown as U+FFFD. Of more than 16 MiB it is the tail; `follow_logs` gives all.
+        `id` is a job's id, or `run/job`. Example: ``client.fetch_logs("train_model")``. Raises NotFound.
+        """
+        path = _log_path(*self.find_job(id))
+        data, total = self._log_piece(path, 0)
+        begin = max(0, total - FETCH_BYTES_MAX)
+        pieces = [] if begin else [data]
+        at = begin or len(data)
+        while at < total:
+            data, _ = self._log_piece(path, at)
+            if not data:
+                break
+            pieces.append(data)
+            at += len(data)
+        log = b"".join(pieces)
+        # A tail may begin inside a character, whose rest is no error of the log.
+        return (log.lstrip(CONTINUATION_BYTES) if begin else log).decode("utf-8", "replace")
+
+    def follow_logs(self, id: str) -> Iterator[str]:  # noqa: A002
+        """Yield a job's log as it grows, from its beginning until the job has ended; pieces are not lines.
+
+        When the job is tried again, the log of the new attempt follows. Raises NotFound. Example::
+
+            for text in client.follow_logs("train_model"):
+                print(text, end="")
+        """
+        import codecs
+
+        run_id, job_id = self.find_job(id)
+        path = f"runs/{run_id}/jobs/{segment(job_id)}"
+        job = self._get(path)
+        while True:
+            attempt = max(job["attempt"], 1)
+            decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+            for data in self._follow_attempt(f"{path}/log", attempt):
+                if text := decode(data):
+                    yield text
+            if rest := decode(b"", True):
+                yield rest
+            done = False
+            while not done and job["attempt"] <= attempt:
+                answer = self._get(f"{path}/wait", {"timeout_s": FOLLOW_S}, wait_s=FOLLOW_S)
+                done, job = answer["done"], answer["job"]
+            if done and job["attempt"] <= attempt:
+                return
+
+    def _follow_attempt(self, path: str, attempt: int) -> Iterator[bytes]:
+        at = 0
+        while True:
+            query = {"offset": at, "limit": PIECE_BYTES, "attempt": attempt, "follow_s": FOLLOW_S}
+            answer = self._transport.call("GET", path, query=query, wait_s=FOLLOW_S)
+            yield answer.body
+            at += len(answer.body)
+            if answer.headers["titan-log-complete"] == "true" and at >= int(answer.headers["titan-log-total"]):
+                return
+
+    def _log_piece(self, path: str, offset: int) -> tuple[bytes, int]:
+        """Return the bytes from `offset` on, at most PIECE_BYTES, and how many the whole log has now."""
+        answer = self._transport.call("GET", path, query={"offset": offset, "limit": PIECE_BYTES})
+        return answer.body, int(answer.headers["titan-log-total"])
+
+
+def _log_path(run_id: str, job_id: str) -> str:
+    return f"runs/{run_id}/jobs/{segment(job_id)}/log"

@@ -1,0 +1,252 @@
+"""Requests with patience, which makes a restart of the Master invisible.
+
+Every request may be sent again: reads change nothing, and every change carries an idempotency key that is the same
+on each resend. So a cut connection, a refused one, a 503 or a 409 `in_progress` is not the caller's business until
+patience ends: 3 s for a client that no Master ever answered (nobody is there), 30 s for one that was answered
+before (it is restarting), 120 s inside a job (whose work would be lost). Patience counts from the first failure of
+a call, since a call may wait on the server for long. A pause the Master asks for is kept.
+
+Connections are kept alive, one a thread. http.client is imported by the first call, not with the SDK.
+"""
+
+from __future__ import annotations
+
+from titan_sdk.errors import TitanError, Unreachable
+from titan_sdk.line import JSON, Answer, CannotConnect, Line, read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import http.client
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, Self, TypeVar
+
+    from titan_sdk.discovery import Finder
+
+    Body = bytes | Callable[[], bytes | Iterator[bytes]]
+    T = TypeVar("T")
+
+NEVER_REACHED_S = 3.0
+REACHED_S = 30.0
+IN_JOB_S = 120.0
+ANSWER_S = 40.0
+PAUSE_FIRST_S = 0.05
+PAUSE_MAX_S = 2.0
+API = "/api/v1/"
+PASSING = ("unavailable", "in_progress")
+
+
+class Clock:
+    """Time and chance as the transport sees them; tests bring their own."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        from time import monotonic
+
+        return monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        from time import sleep
+
+        sleep(seconds)
+
+    def jitter(self) -> float:
+        """Return a factor between 0.5 and 1, which spreads clients that failed together."""
+        from random import random
+
+        return 0.5 + random() / 2  # noqa: S311 - no secret hangs on it
+
+
+class Transport:
+    """Sends requests to the Master that `finder` finds; for any number of threads.
+
+    `timeout_s`, if given, replaces all patience and the 40 s that one answer may take.
+    """
+
+    def __init__(
+        self, finder: Finder, *, timeout_s: float | None = None, in_job: bool = False, clock: Clock | None = None
+    ) -> None:
+        from _weakrefset import WeakSet
+        from threading import Lock, local
+
+        self.clock = clock or Clock()
+        self._finder = finder
+        self._timeout_s = timeout_s
+        self._in_job = in_job
+        self._reached = False
+        self._turn = 0
+        self._endpoints = 1
+        self._own = local()
+        self._lock = Lock()
+        self._lines: WeakSet[Line] = WeakSet()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Body | None = None,
+        content_type: str = JSON,
+        key: str = "",
+        wait_s: float = 0.0,
+    ) -> Answer:
+        """Send a request until it is answered or patience ends; return the answer.
+
+        `body`: bytes, or a function that gives it (bytes or pieces) from its beginning at each attempt. `key`: the
+        idempotency key. `wait_s`: seconds the server may take by agreement. Raises the TitanError the Master
+        answered, Unavailable when it kept asking for patience, Unreachable when nobody answered.
+        """
+        target = _target(path, query)
+        headers = {"Accept": JSON}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        if key:
+            headers["Idempotency-Key"] = key
+
+        def once() -> Answer:
+            line = self._line()
+            try:
+                now = body() if callable(body) else body
+                return read(line.ask(method, target, now, headers, self._answer_s(wait_s)))
+            except TitanError:
+                if callable(body):
+                    line.close()  # the rest of the body may be unsent
+                raise
+            except BaseException:
+                line.close()
+                raise
+
+        return self._patiently(once)
+
+    def feed(self, path: str, query: Mapping[str, Any]) -> Feed:
+        """Open an endless answer (server-sent events) on a connection of its own. Raises as `call` does."""
+        target = _target(path, query)
+
+        def once() -> Feed:
+            line = self._connect()
+            try:
+                return Feed(line, line.ask("GET", target, None, {"Accept": "text/event-stream"}, self._answer_s(0)))
+            except BaseException:
+                line.close()
+                raise
+
+        return self._patiently(once)
+
+    def base_url(self) -> str:
+        """Return the URL of the Master in use, for example ``http://127.0.0.1:9090``."""
+        endpoints = self._finder.endpoints()
+        return endpoints[self._turn % len(endpoints)].url
+
+    def close(self) -> None:
+        """Close all connections. A later call connects anew."""
+        with self._lock:
+            lines = list(self._lines)
+        for line in lines:
+            line.close()
+
+    def _patiently(self, once: Callable[[], T]) -> T:
+        from http.client import HTTPException
+
+        began = self.clock.now()
+        give_up_at: float | None = None
+        pause_s = PAUSE_FIRST_S
+        while True:
+            failed_at: float | None = None
+            wait_s = pause_s * self.clock.jitter()
+            try:
+                answer = once()
+            except TitanError as error:
+                self._reached = self._reached or not isinstance(error, Unreachable)
+                if error.code not in PASSING:
+                    raise
+                failure = error
+                wait_s = max(error.retry_after_s or 0.0, wait_s)
+            except CannotConnect as error:
+                failure = self._unreachable(error.__cause__)
+                failed_at = began
+            except (OSError, HTTPException) as error:
+                failure = self._unreachable(error)
+            else:
+                self._reached = True
+                return answer
+            self._turn += 1
+            now = self.clock.now()
+            if give_up_at is None:
+                give_up_at = (now if failed_at is None else failed_at) + self._patience_s()
+            if now + wait_s > give_up_at:
+                raise failure
+            self.clock.pause(wait_s)
+            pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+    def _line(self) -> Line:
+        """Return this thread's connection, a new one when it has none that is fresh."""
+        line: Line | None = getattr(self._own, "line", None)
+        if line is None or not line.is_fresh() or (self._endpoints > 1 and self._own.turn != self._turn):
+            self._own.turn = self._turn
+            line = self._own.line = self._connect()
+            with self._lock:
+                self._lines.add(line)
+        return line
+
+    def _connect(self) -> Line:
+        endpoints = self._finder.endpoints()
+        self._endpoints = len(endpoints)
+        connect_s = self._timeout_s or (ANSWER_S if self._reached else NEVER_REACHED_S)
+        return Line(endpoints[self._turn % len(endpoints)], connect_s / len(endpoints))
+
+    def _answer_s(self, wait_s: float) -> float:
+        return wait_s + (self._timeout_s or ANSWER_S)
+
+    def _patience_s(self) -> float:
+        if self._timeout_s is not None:
+            return self._timeout_s
+        if self._in_job:
+            return IN_JOB_S
+        return REACHED_S if self._reached else NEVER_REACHED_S
+
+    def _unreachable(self, error: BaseException | None) -> Unreachable:
+        endpoints = self._finder.endpoints()
+        where = " or ".join(f"{endpoint.url} (from {endpoint.origin})" for endpoint in endpoints)
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if self._reached:
+            hint = "is `titan up` still running there? `titan status` tells"
+        else:
+            hint = "start one with `titan up`, or say where it is: TITAN_URL=http://HOST:9090"
+        return Unreachable(f"no Titan Master answered at {where}: {why}", hint=hint)
+
+
+class Feed:
+    """An open endless answer. Close it, or leave the `with` block."""
+
+    def __init__(self, line: Line, response: http.client.HTTPResponse) -> None:
+        self._line = line
+        self._response = response
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+        self._line.close()
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield lines as they arrive; ends when the server closes or the connection breaks."""
+        from http.client import HTTPException
+
+        while True:
+            try:
+                line = self._response.readline()
+            except (OSError, HTTPException):
+                return
+            if not line:
+                return
+            yield line
+
+
+def _target(path: str, query: Mapping[str, Any] | None) -> str:
+    if not query:
+        return API + path
+    from urllib.parse import urlencode
+
+    return f"{API}{path}?{urlencode({name: value for name, value in query.items() if value is not None})}"
