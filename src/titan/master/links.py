@@ -1,0 +1,307 @@
+"""All worker links of a Master: newest of a name wins.
+
+Between a hello and the commit of what follows from it lies a gap: messages decided before it belong to the
+link before, and a grant among them may be one that the hello has just given back. So a link is deaf to
+everything until its own hello is durable, and the `Welcome` is the first it hears; except for renewals,
+which need no commit, go ahead of everything, and could cost a job its lease when late.
+
+While the Master loads its state anew, renewals are all that is answered; then every link is closed, and the
+workers come back and say what they hold.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from titan.core.commit import LogChunk
+from titan.core.events import (
+    AttemptEnded,
+    AttemptReturned,
+    AttemptStarted,
+    Event,
+    Send,
+    WorkerConnected,
+    WorkerDisconnected,
+    WorkerRenewed,
+)
+from titan.master import tokens
+from titan.master.link import Link, LinkFault, Socket, check_hello, decode
+from titan.master.live import LiveEvents
+from titan.master.offsets import Gap, Offsets
+from titan.model.limits import Limits
+from titan.model.wire import (
+    CLOSE_BAD_FRAME,
+    CLOSE_BUSY,
+    CLOSE_FAILED,
+    CLOSE_REPLACED,
+    CLOSE_STOPPING,
+    Ack,
+    Ended,
+    Grant,
+    Hello,
+    Output,
+    Renew,
+    RenewAck,
+    Returned,
+    Started,
+    Welcome,
+    WorkerMessage,
+)
+from titan.storage.connection import Connection
+from titan.storage.logs import log_totals
+
+HELLO_S_MAX = 10.0
+LOGS_KNOWN_MIN = 1_000
+REASON_CHARS_MAX = 256
+LOG = logging.getLogger("titan.master")
+T = TypeVar("T")
+
+
+class Core(Protocol):
+    """What links need of the engine."""
+
+    limits: Limits
+    live: LiveEvents
+
+    @property
+    def open(self) -> bool:
+        """Whether events are taken."""
+
+    @property
+    def token_key(self) -> bytes:
+        """The key that signs job tokens."""
+
+    def holds(self, fence: int) -> bool:
+        """Say whether the attempt lives."""
+
+    def report(self, event: Event, durable: Callable[[], None] | None = None) -> bool:
+        """Have the core take a report; False when it has failed on it before."""
+
+    def log(self, chunks: Sequence[LogChunk], durable: Callable[[], None]) -> None:
+        """Keep log bytes."""
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query on a reader thread."""
+
+
+class WorkerLinks:
+    """The links of one Master, by worker name."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._links: dict[str, Link] = {}
+        self._offsets = Offsets(core.limits.log_job_bytes_max)
+        self._logs_known_max = LOGS_KNOWN_MIN
+        self._muted = False
+
+    async def serve(self, socket: Socket) -> None:
+        """Serve one accepted connection until it ends."""
+        try:
+            link = await self._greet(socket)
+        except LinkFault as fault:
+            LOG.info("a worker link was refused: %s", fault.reason)
+            await socket.close(fault.code, fault.reason)
+            return
+        if link is None:
+            return
+        try:
+            await self._listen(link)
+        except LinkFault as fault:
+            LOG.warning("the link of worker %s is closed: %s", link.name, fault.reason)
+            link.fault = fault
+        except asyncio.CancelledError:
+            if link.fault is None:
+                raise
+        finally:
+            self._part(link)
+            await link.end()
+
+    def deliver(self, send: Send) -> None:
+        """Send a durable message to the process it is meant for; drop it when that is not connected."""
+        link = self._links.get(send.worker)
+        if link is None or not link.open or link.incarnation != send.incarnation:
+            return
+        message = send.message
+        if isinstance(message, Grant):
+            self._offsets.begin(send.worker, message.fence)
+            key = self._core.token_key
+            token = tokens.make(key, message.run_id, message.job_id, message.attempt, message.fence)
+            message = msgspec.structs.replace(message, token=token)
+        elif isinstance(message, Ack):
+            for fence in message.ended:
+                self._offsets.end(fence)
+        elif isinstance(message, Welcome):
+            for fence in message.stop:
+                self._offsets.end(fence)
+            held = {fence: self._offsets.durable(fence) for fence in link.held}
+            message = msgspec.structs.replace(
+                message, log_offsets={fence: durable for fence, durable in held.items() if durable is not None}
+            )
+        link.say(message)
+
+    def mute(self) -> None:
+        """Answer nothing but renewals from here on: whatever else is said meets no core, and is said again."""
+        self._muted = True
+
+    def reset(self) -> None:
+        """Close all links, so that the workers come back and say what they hold."""
+        self._muted = False
+        self._offsets.end_all()
+        self._close_all(LinkFault(CLOSE_STOPPING, "the Master has loaded its state anew: say hello again"))
+
+    async def close_all(self, code: int, reason: str) -> None:
+        """Close all links for good and wait until they are."""
+        tasks = self._close_all(LinkFault(code, reason))
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _close_all(self, fault: LinkFault) -> list["asyncio.Task[None]"]:
+        links, self._links = list(self._links.values()), {}
+        for link in links:
+            link.close(fault)
+        return [link.task for link in links]
+
+    async def _greet(self, socket: Socket) -> Link | None:
+        """Take a worker in; None when it left before it said hello."""
+        frame_bytes_max = self._core.limits.frame_bytes_max
+        try:
+            frame = await asyncio.wait_for(socket.receive(), HELLO_S_MAX)
+        except TimeoutError:
+            raise LinkFault(CLOSE_BAD_FRAME, f"no hello within {HELLO_S_MAX:.0f} s") from None
+        if frame is None:
+            return None
+        messages = decode(frame, frame_bytes_max)
+        hello = check_hello(messages[0] if messages else None)
+        if len(self._links) >= self._core.limits.workers_max and hello.name not in self._links:
+            raise LinkFault(CLOSE_BUSY, f"{len(self._links)} workers are connected, which is the limit")
+        if self._offsets.count() > self._logs_known_max and self._core.open:
+            self._offsets.keep_only(self._core.holds)
+            self._logs_known_max = max(LOGS_KNOWN_MIN, 2 * self._offsets.count())
+        fences = tuple(held.fence for held in hello.attempts)
+        unknown = self._offsets.unknown(fences)
+        totals = await self._core.read(partial(_totals, unknown)) if unknown else {}
+        if not self._core.open:
+            raise LinkFault(CLOSE_STOPPING, "the Master is loading or stopping: come back")
+        # From here on nothing is awaited: what is decided next is decided with this link in its place.
+        for fence, total in totals.items():
+            self._offsets.begin(hello.name, fence, total)
+        link = Link(socket, hello.name, hello.incarnation, fences, frame_bytes_max)
+        self._replace(link)
+        if not self._core.report(_connected(hello), partial(self._open, link)):
+            link.fault = LinkFault(CLOSE_FAILED, "the Master has failed on this hello before: restart the worker")
+            self._part(link)
+            await link.end()
+            return None
+        self._take(link, messages[1:])
+        return link
+
+    def _replace(self, link: Link) -> None:
+        former = self._links.get(link.name)
+        if former is not None:
+            former.close(LinkFault(CLOSE_REPLACED, f"another process calls itself worker {link.name}"))
+        self._links[link.name] = link
+
+    def _open(self, link: Link) -> None:
+        """The hello is durable."""
+        link.open = self._links.get(link.name) is link
+
+    def _part(self, link: Link) -> None:
+        if self._links.get(link.name) is link:
+            del self._links[link.name]
+            self._core.report(WorkerDisconnected(link.name, link.incarnation))
+
+    async def _listen(self, link: Link) -> None:
+        while True:
+            frame = await link.socket.receive()
+            if frame is None:
+                return
+            self._take(link, decode(frame, self._core.limits.frame_bytes_max))
+            await link.room()
+
+    def _take(self, link: Link, messages: Sequence[WorkerMessage]) -> None:
+        """Take what one frame says, in order. Log bytes that stand together are kept together."""
+        chunks: list[LogChunk] = []
+        for message in messages:
+            if isinstance(message, Output):
+                if not self._muted:
+                    self._output(link, message, chunks)
+                continue
+            if isinstance(message, Renew):
+                link.say(RenewAck(message.seq))
+            if not self._muted:
+                self._keep(link, chunks)
+                chunks = []
+                self._report(link, message)
+        self._keep(link, chunks)
+
+    def _report(self, link: Link, message: WorkerMessage) -> None:
+        name, incarnation, report = link.name, link.incarnation, self._core.report
+        match message:
+            case Ended():
+                report(AttemptEnded(name, incarnation, message, random.random()))  # noqa: S311
+            case Started():
+                report(AttemptStarted(name, incarnation, message.fence))
+            case Renew():
+                report(WorkerRenewed(name, incarnation))
+            case Returned():
+                report(AttemptReturned(name, incarnation, message.fence, message.reason[:REASON_CHARS_MAX]))
+            case _:
+                raise LinkFault(CLOSE_BAD_FRAME, f"{type(message).__name__} is not expected here")
+
+    def _output(self, link: Link, output: Output, chunks: list[LogChunk]) -> None:
+        size = len(output.data)
+        if size > self._core.limits.output_bytes_max:
+            raise LinkFault(CLOSE_BAD_FRAME, f"an output of {size} bytes: at most {self._core.limits.output_bytes_max}")
+        try:
+            chunk = self._offsets.receive(link.name, output)
+        except Gap as gap:
+            raise LinkFault(CLOSE_BAD_FRAME, str(gap)) from None
+        if chunk is not None:
+            chunks.append(chunk)
+            return
+        durable = self._offsets.durable(output.fence)
+        # Bytes nobody wants any more are acknowledged too, or the worker would keep them for ever.
+        link.say(Ack(log_offsets={output.fence: output.offset + size if durable is None else durable}))
+
+    def _keep(self, link: Link, chunks: list[LogChunk]) -> None:
+        if chunks:
+            link.unkept_bytes += sum(len(chunk.data) for chunk in chunks)
+            self._core.log(chunks, partial(self._kept, link, chunks))
+
+    def _kept(self, link: Link, chunks: list[LogChunk]) -> None:
+        """Log bytes are durable: tell the worker, whichever link it has by now, and those who follow the log."""
+        durable: dict[int, int] = {}
+        size = 0
+        for chunk in chunks:
+            self._offsets.keep(chunk)
+            durable[chunk.fence] = chunk.offset + len(chunk.data)
+            size += len(chunk.data)
+        link.kept(size)
+        current = self._links.get(link.name)
+        if current is not None and current.open:
+            current.say(Ack(log_offsets=durable))
+        for fence in durable:
+            self._core.live.touch(("log", fence))
+
+
+def _totals(fences: list[int], connection: Connection) -> dict[int, int]:
+    return log_totals(connection, fences)
+
+
+def _connected(hello: Hello) -> WorkerConnected:
+    return WorkerConnected(
+        name=hello.name,
+        incarnation=hello.incarnation,
+        boot_id=hello.boot_id,
+        capabilities=hello.capabilities,
+        slots=hello.slots,
+        attempts=hello.attempts,
+        host=hello.host,
+        pid=hello.pid,
+        version=hello.version,
+    )

@@ -1,0 +1,90 @@
+"""How far each attempt's log has come: received, and durable. The worker sends again whatever is in doubt.
+
+An `Output` says where its bytes belong. What was received before is trimmed, a gap is an error of the
+worker, and only durable bytes are acknowledged. This outlives a link: bytes of the old link may be on
+their way to the disk while the new one says hello.
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from titan.core.commit import LogChunk
+from titan.model.wire import Output
+
+
+class Gap(Exception):
+    """Bytes are missing before those that came."""
+
+
+class Offset(msgspec.Struct):
+    """One attempt's log, in bytes from its start."""
+
+    worker: str
+    received: int
+    durable: int
+
+
+class Offsets:
+    """The logs that are being received, by fence."""
+
+    def __init__(self, log_bytes_max: int) -> None:
+        self._log_bytes_max = log_bytes_max
+        self._by_fence: dict[int, Offset] = {}
+
+    def unknown(self, fences: Iterable[int]) -> list[int]:
+        """Return those of `fences` whose durable length has to be read from the database."""
+        return [fence for fence in fences if fence not in self._by_fence]
+
+    def begin(self, worker: str, fence: int, durable: int = 0) -> None:
+        """An attempt of `worker` has `durable` bytes of log; a known one stays as it is."""
+        if fence not in self._by_fence:
+            self._by_fence[fence] = Offset(worker, durable, durable)
+
+    def end(self, fence: int) -> None:
+        """The attempt is over: nothing more will come that is wanted."""
+        self._by_fence.pop(fence, None)
+
+    def end_all(self) -> None:
+        """Forget everything; each worker says anew what it holds."""
+        self._by_fence.clear()
+
+    def keep_only(self, lives: Callable[[int], bool]) -> None:
+        """Forget attempts that live no more."""
+        self._by_fence = {fence: offset for fence, offset in self._by_fence.items() if lives(fence)}
+
+    def count(self) -> int:
+        """Return how many logs are known."""
+        return len(self._by_fence)
+
+    def receive(self, worker: str, output: Output) -> LogChunk | None:
+        """Return what is new in `output`, None when nothing is; an unknown fence is nobody's log any more.
+
+        Raises Gap when bytes are missing before it, the log is over its limit, or it is another worker's.
+        """
+        offset = self._by_fence.get(output.fence)
+        if offset is None:
+            return None
+        if offset.worker != worker:
+            raise Gap(f"the log of {output.fence} is not that of {worker}")
+        if not 0 <= output.offset <= offset.received:
+            raise Gap(f"the log of {output.fence} has {offset.received} bytes, more came for {output.offset}")
+        end = output.offset + len(output.data)
+        if end > self._log_bytes_max:
+            raise Gap(f"the log of {output.fence} is over {self._log_bytes_max} bytes")
+        if end <= offset.received:
+            return None
+        chunk = LogChunk(output.fence, offset.received, output.data[offset.received - output.offset :])
+        offset.received = end
+        return chunk
+
+    def keep(self, chunk: LogChunk) -> None:
+        """The bytes of `chunk` are durable."""
+        offset = self._by_fence.get(chunk.fence)
+        if offset is not None:
+            offset.durable = chunk.offset + len(chunk.data)
+
+    def durable(self, fence: int) -> int | None:
+        """Return how many bytes of the log are durable; None for one that is not known."""
+        offset = self._by_fence.get(fence)
+        return offset.durable if offset else None
