@@ -99,11 +99,6 @@ class Master(TitanClient):
         self.wait(f"{named.run['id']}/{named.document['id']}", timeout_s)
         return self.job(named.document)
 
-    def wait_job_once(self, job: Document) -> tuple[bool, Document]:
-        """Wait up to 25 s for the job's end; return whether it has ended, and the job."""
-        answer = self._get(f"{job_path(job)}/wait", {"timeout_s": WAIT_S}, wait_s=WAIT_S)
-        return answer["done"], answer["job"]
-
     def log_piece(self, job: Document, offset: int, *, attempt: int | None = None, follow_s: float = 0.0) -> LogPiece:
         """Return the job's log from `offset` on, up to 1 MiB; with `follow_s` wait that long for something new."""
         query: Document = {"offset": offset, "limit": LOG_BYTES}

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from titan.cli.ask import WAIT_S, Document, Master
+from titan.model.states import FINAL_JOB_STATES, JobState
 
+MOMENT_S = 2.0
 Write = Callable[[bytes], None]
 Say = Callable[[str], None]
 
@@ -11,36 +13,36 @@ Say = Callable[[str], None]
 def follow(master: Master, job: Document, write: Write, say: Say) -> Document:
     """Hand every byte of the job's log to `write` until the job has ended; return the job as it then is.
 
-    It begins with the attempt that is newest now. A later attempt is announced to `say`, and so is, once, why
-    the job does not start when that takes longer than a moment.
+    It begins with the attempt that is newest now, or with the first. A later attempt is announced to `say`, and so
+    is why the job does not start, when that takes longer than a moment.
     """
+    attempt = max(job["attempt"], 1)
     while True:
-        attempt = max(job["attempt"], 1)
         _follow_attempt(master, job, attempt, write, say)
-        ended, job = False, master.job(job)
-        while not ended and job["attempt"] <= attempt:
-            ended, job = master.wait_job_once(job)
-        if ended and job["attempt"] <= attempt:
+        job = master.job(job)
+        if job["state"] in FINAL_JOB_STATES:
             return job
-        say(f"attempt {job['attempt']}")
+        # An attempt that its worker gave back unstarted gives its number back too.
+        attempt = attempt if job["attempt"] < attempt else attempt + 1
 
 
 def _follow_attempt(master: Master, job: Document, attempt: int, write: Write, say: Say) -> None:
-    end, explained = 0, False
+    """Follow one attempt, which need not exist yet, to the end of its log."""
+    end, wait_s = 0, MOMENT_S
     while True:
-        piece = master.log_piece(job, end, attempt=attempt, follow_s=WAIT_S if explained else MOMENT_S)
+        piece = master.log_piece(job, end, attempt=attempt, follow_s=wait_s)
+        if piece.data and not end and attempt > 1:
+            say(f"attempt {attempt}:")
         write(piece.data)
         end = piece.end
         if piece.is_last:
             return
-        if not explained and not end:
-            say(_why_waiting(master, job))
-        explained = True
+        if wait_s == MOMENT_S and not end:
+            _say_why(master, job, say)
+        wait_s = WAIT_S
 
 
-MOMENT_S = 2.0
-
-
-def _why_waiting(master: Master, job: Document) -> str:
+def _say_why(master: Master, job: Document, say: Say) -> None:
     found = master.explain(f"{job['run_id']}/{job['id']}")
-    return f"{found['state']}: {found['message']}" + (f" ({found['remedy']})" if found["remedy"] else "")
+    if found["state"] not in (JobState.ASSIGNED, JobState.RUNNING) and found["state"] not in FINAL_JOB_STATES:
+        say(f"{found['state']}: {found['message']}\n  {found['remedy']}")
