@@ -8,18 +8,17 @@ again as children of the killed fall to us, until none is left.
 End of file from the worker means that nobody wants these jobs any more: kill all, leave.
 """
 
+import _signal  # type: ignore[import-not-found]
+import _socket
 import errno
 import gc
 import os
 import select
 import time
 
-import _signal  # type: ignore[import-not-found]
-import _socket
-
 from titan.worker.launcher import frames, tree
 from titan.worker.launcher.bootclock import BootTimer
-from titan.worker.launcher.frames import Renewed, Report, Start, Stop, boot_ms
+from titan.worker.launcher.frames import Report, Start, Stop, boot_ms
 from titan.worker.launcher.oom import OomCounter
 from titan.worker.launcher.spawn import Spawner, become_subreaper, read_failure
 
@@ -69,7 +68,7 @@ class Launcher:
         self._execs: dict[int, Job] = {}
         self._ended: list[Job] = []
         self._strays: dict[int, Job] = {}
-        self._renewed_ms = boot_ms()
+        self._renewed_ms = 0
         self._spawner = Spawner()
         self._oom = OomCounter()
         self._timer = BootTimer()

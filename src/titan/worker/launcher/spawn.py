@@ -3,11 +3,10 @@
 The child tells failures through a pipe that closes itself at exec: end of file means the program runs.
 """
 
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import os
 import struct
-
-import _signal  # type: ignore[import-not-found]
 
 from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Start
 
@@ -69,7 +68,7 @@ class Spawner:
                 _signal.signal(number, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             stage = STAGE_EXEC
-            os.execve(order.argv[0], order.argv, env)
+            os.execve(order.argv[0], order.argv, env)  # noqa: S606 - running programs is what it is for
         except OSError as error:
             os.write(writing, _FAILURE.pack(error.errno or 0, stage))
         finally:

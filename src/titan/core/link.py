@@ -1,0 +1,388 @@
+"""What a worker holds and owes, as a machine without socket, disk or clock.
+
+The worker's side of the promise that nothing is lost and nothing runs twice: an attempt is held from its
+grant until the Master has said that its end is durable, and every `Hello` names all that is held. Results
+and log bytes are sent again from where the Master says it stands, whoever lost the connection. Messages
+from the Master and facts from this machine come in; orders for this machine come back, and `next_frame`
+says what to send. Sent log bytes not yet acknowledged are bounded by a window that follows the link's
+pace, so that renewals never wait behind a backlog. Times are boot-clock milliseconds of the caller.
+"""
+
+from collections import deque
+from collections.abc import Collection
+
+import msgspec
+
+from titan.model.limits import DEFAULT_LIMITS
+from titan.model.spec import JobSpec
+from titan.model.wire import (
+    CAUSE_CANCELLED,
+    CAUSE_WORKER_STOP,
+    Ack,
+    Ended,
+    Grant,
+    Held,
+    Renew,
+    RenewAck,
+    Returned,
+    Started,
+    Stop,
+    Welcome,
+    WorkerMessage,
+)
+
+RENEW_EVERY_MS = 5_000
+SILENCE_MS_MAX = 3 * RENEW_EVERY_MS
+LEASE_TERM_MARGIN_S = 15
+LEASE_KILL_MARGIN_S = 10
+STOP_GRACE_MS = 10_000
+UNWANTED_GRACE_MS = 5_000
+
+OUTPUT_FRAME_BYTES_MAX = 512 * 1024
+WINDOW_BYTES_MIN = 16 * 1024
+WINDOW_BYTES_START = 64 * 1024
+WINDOW_BYTES_MAX = 4 * 1024 * 1024
+PACE_GOOD_MS = 500
+PACE_BAD_MS = 1_500
+
+
+class Prepare(msgspec.Struct, frozen=True, gc=False):
+    """Make this attempt ready to start and ask `hand_over` before it is given to the launcher."""
+
+    grant: Grant
+
+
+class Abandon(msgspec.Struct, frozen=True, gc=False):
+    """Stop preparing it."""
+
+    fence: int
+
+
+class Kill(msgspec.Struct, frozen=True, gc=False):
+    """TERM it now and KILL its whole tree after `grace_ms`; its end is reported with `cause`."""
+
+    fence: int
+    cause: str
+    grace_ms: int
+
+
+class Forget(msgspec.Struct, frozen=True, gc=False):
+    """Nobody will ask for this attempt's log again."""
+
+    fence: int
+
+
+Order = Prepare | Abandon | Kill | Forget
+
+
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """Log bytes to send as `Output`: `length` bytes of the attempt's log from `offset` on."""
+
+    fence: int
+    offset: int
+    length: int
+
+
+class _Attempt(msgspec.Struct, gc=False):
+    handed: bool = False
+    started: bool = False
+    unwanted: bool = False
+    log_total: int = 0
+    log_sent: int = 0
+    log_acked: int = 0
+    ended: Ended | None = None
+
+
+def lease_margins_ms(spec: JobSpec) -> tuple[int, int]:
+    """Return when `spec`'s job is sent TERM and KILL, in ms after the send of the last answered renewal.
+
+    (0, 0) is never: nobody else may be granted an `on_lost="fail"` job, so losing contact harms nobody.
+    """
+    if spec.on_lost == "fail":
+        return 0, 0
+    return (spec.lease_s - LEASE_TERM_MARGIN_S) * 1000, (spec.lease_s - LEASE_KILL_MARGIN_S) * 1000
+
+
+class WorkerLink:
+    """Everything one worker process holds.
+
+    `answered_ms` is the send time of the last answered renewal, `epoch` the Master's of the last welcome.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.answered_ms = 0
+        self.epoch = 0
+        self.online = False
+        self._linked = False
+        self._draining = False
+        self._attempts: dict[int, _Attempt] = {}
+        self._waiting: dict[int, Grant] = {}
+        self._control: deque[WorkerMessage] = deque()
+        self._output: dict[int, None] = {}
+        self._ends: dict[int, None] = {}
+        self._window = WINDOW_BYTES_START
+        self._in_flight = 0
+        self._sent: deque[tuple[int, int, int]] = deque()
+        self._seq = 0
+        self._renewals: dict[int, int] = {}
+        self._heard_ms = 0
+
+    # The link
+
+    def hello(self, now_ms: int) -> tuple[Held, ...]:
+        """Begin a connection: what `Hello` says is held. Nothing else is sent before `welcome`."""
+        self.disconnected()
+        self._linked = True
+        self._heard_ms = now_ms
+        self.answered_ms = self.answered_ms or now_ms
+        return tuple(Held(fence, a.started, a.log_acked) for fence, a in self._attempts.items())
+
+    def welcome(self, message: Welcome) -> list[Order]:
+        """Take the Master's difference: what it does not want, and how far it has each log."""
+        self.online = True
+        self.epoch = message.epoch
+        orders: list[Order] = []
+        for fence in message.stop:
+            orders += self._disown(fence)
+        for fence, attempt in self._attempts.items():
+            offset = message.log_offsets.get(fence, attempt.log_acked)
+            attempt.log_sent = attempt.log_acked = min(offset, attempt.log_total)
+            self._mark(fence, attempt)
+        return orders
+
+    def disconnected(self) -> None:
+        """The connection is gone; whatever was on its way counts as not sent."""
+        self.online = self._linked = False
+        self._control.clear()
+        self._output.clear()
+        self._ends.clear()
+        self._sent.clear()
+        self._renewals.clear()
+        self._in_flight = 0
+        self._window = WINDOW_BYTES_START
+        for attempt in self._attempts.values():
+            attempt.log_sent = attempt.log_acked
+
+    def renew(self, now_ms: int) -> Renew:
+        """Return the renewal that is sent now."""
+        self._seq += 1
+        self._renewals[self._seq] = now_ms
+        return Renew(self._seq)
+
+    def renewed(self, message: RenewAck, now_ms: int) -> bool:
+        """Take the answer to a renewal; True when `answered_ms` moved."""
+        sent_ms = self._renewals.pop(message.seq, None)
+        if sent_ms is None:
+            return False
+        self._heard_ms = now_ms
+        moved = sent_ms > self.answered_ms
+        self.answered_ms = max(self.answered_ms, sent_ms)
+        return moved
+
+    def silent(self, now_ms: int) -> bool:
+        """Say whether the Master has answered nothing for three periods: this connection is no good."""
+        return now_ms - self._heard_ms > SILENCE_MS_MAX
+
+    # From the Master
+
+    def grant(self, message: Grant) -> list[Order]:
+        """Take an attempt. One beyond the slots goes back, unless only unwanted jobs are in its way."""
+        if message.fence in self._attempts:
+            return []
+        if self._draining:
+            self._say(Returned(message.fence, "the worker is stopping"))
+            return []
+        busy = [attempt for attempt in self._attempts.values() if attempt.ended is None]
+        if sum(not attempt.unwanted for attempt in busy) >= self.slots:
+            self._say(Returned(message.fence, f"all {self.slots} slots of the worker are taken"))
+            return []
+        self._attempts[message.fence] = _Attempt()
+        if len(busy) < self.slots:
+            return [Prepare(message)]
+        self._waiting[message.fence] = message
+        return []
+
+    def stop(self, message: Stop) -> list[Order]:
+        """End an attempt on request: it goes back if it was not handed to the launcher yet."""
+        attempt = self._attempts.get(message.fence)
+        if attempt is None or attempt.ended is not None or attempt.unwanted:
+            return []
+        if attempt.handed:
+            return [Kill(message.fence, CAUSE_CANCELLED, STOP_GRACE_MS)]
+        return [Abandon(message.fence), *self.returned(message.fence, "stopped before its start")]
+
+    def ack(self, message: Ack, now_ms: int) -> list[Order]:
+        """Let go of what is durable."""
+        for fence, offset in message.log_offsets.items():
+            attempt = self._attempts.get(fence)
+            if attempt is not None and attempt.log_acked < offset <= attempt.log_sent:
+                self._in_flight -= offset - attempt.log_acked
+                attempt.log_acked = offset
+        orders: list[Order] = []
+        for fence in message.ended:
+            attempt = self._attempts.get(fence)
+            if attempt is not None and attempt.ended is not None:
+                self._drop(fence)
+                orders.append(Forget(fence))
+        self._follow_pace(now_ms)
+        return orders
+
+    # From this machine
+
+    def hand_over(self, fence: int) -> bool:
+        """Decide the race with `stop`, once: True, and from here on the attempt counts as started."""
+        attempt = self._attempts.get(fence)
+        if attempt is None:
+            return False
+        attempt.handed = True
+        return True
+
+    def started(self, fence: int, at_ms: int) -> None:
+        """The launcher runs it. `at_ms` is wall time."""
+        self._attempts[fence].started = True
+        self._say(Started(fence, at_ms))
+
+    def returned(self, fence: int, reason: str) -> list[Order]:
+        """It could not be started here, for no fault of its own."""
+        if fence not in self._attempts:
+            return []
+        if not self._drop(fence).unwanted:
+            self._say(Returned(fence, reason))
+        return [*self._next_waiting(), Forget(fence)]
+
+    def log_grew(self, fence: int, total: int) -> None:
+        """Its log has `total` bytes now."""
+        attempt = self._attempts.get(fence)
+        if attempt is not None and attempt.ended is None:
+            attempt.log_total = total
+            self._mark(fence, attempt)
+
+    def ended(self, message: Ended) -> list[Order]:
+        """It is over and its slot free; `message.log_bytes` is all there will be of its log."""
+        attempt = self._attempts[message.fence]
+        if attempt.unwanted:
+            self._drop(message.fence)
+            return [*self._next_waiting(), Forget(message.fence)]
+        attempt.ended = message
+        attempt.log_total = message.log_bytes
+        self._mark(message.fence, attempt)
+        return self._next_waiting()
+
+    def lost(self, fences: Collection[int]) -> list[Order]:
+        """These died with the launcher: the next `Hello` does not name them, so the Master counts them lost."""
+        for fence in fences:
+            self._drop(fence)
+        return [*(Forget(fence) for fence in fences), *self._next_waiting()]
+
+    def drain(self) -> list[Order]:
+        """The worker leaves in order: no more grants, all jobs end."""
+        self._draining = True
+        orders: list[Order] = []
+        for fence, attempt in list(self._attempts.items()):
+            if attempt.ended is not None:
+                continue
+            if attempt.handed:
+                orders.append(Kill(fence, CAUSE_WORKER_STOP, STOP_GRACE_MS))
+            else:
+                orders += [Abandon(fence), *self.returned(fence, "the worker is stopping")]
+        return orders
+
+    # What to send
+
+    def next_frame(self, now_ms: int) -> list[WorkerMessage | Piece]:
+        """Return what goes into the next frame, in order; empty when there is nothing, or no room.
+
+        Pieces of all logs take turns; an end goes out once all of its log has.
+        """
+        if not self.online:
+            return []
+        items: list[WorkerMessage | Piece] = list(self._control)
+        self._control.clear()
+        room = OUTPUT_FRAME_BYTES_MAX
+        while self._output and (limit := min(room, self._window - self._in_flight)) > 0:
+            fence = next(iter(self._output))
+            del self._output[fence]
+            attempt = self._attempts[fence]
+            length = min(attempt.log_total - attempt.log_sent, DEFAULT_LIMITS.output_bytes_max, limit)
+            items.append(Piece(fence, attempt.log_sent, length))
+            attempt.log_sent += length
+            room -= length
+            self._in_flight += length
+            self._sent.append((now_ms, fence, attempt.log_sent))
+            self._mark(fence, attempt)
+        for fence in self._ends:
+            end = self._attempts[fence].ended
+            if end is not None:
+                items.append(end)
+        self._ends.clear()
+        return items
+
+    @property
+    def running(self) -> int:
+        """How many attempts hold a slot."""
+        return sum(attempt.ended is None for attempt in self._attempts.values())
+
+    @property
+    def owes(self) -> bool:
+        """Whether the Master has not let go of all that was held, or there is something left to say."""
+        return bool(self._attempts or self._control)
+
+    def _say(self, message: WorkerMessage) -> None:
+        # Offline, the next Hello says it by naming the attempt, or not.
+        if self._linked:
+            self._control.append(message)
+
+    def _mark(self, fence: int, attempt: _Attempt) -> None:
+        if not self.online or attempt.unwanted:
+            return
+        if attempt.log_sent < attempt.log_total:
+            self._output[fence] = None
+        elif attempt.ended is not None:
+            self._ends[fence] = None
+
+    def _drop(self, fence: int) -> _Attempt:
+        attempt = self._attempts.pop(fence)
+        self._waiting.pop(fence, None)
+        self._in_flight -= attempt.log_sent - attempt.log_acked
+        self._output.pop(fence, None)
+        self._ends.pop(fence, None)
+        return attempt
+
+    def _disown(self, fence: int) -> list[Order]:
+        attempt = self._attempts.get(fence)
+        if attempt is None:
+            return []
+        if attempt.handed and attempt.ended is None:
+            attempt.unwanted = True
+            return [Kill(fence, CAUSE_CANCELLED, UNWANTED_GRACE_MS)]
+        self._drop(fence)
+        return [Abandon(fence), Forget(fence)]
+
+    def _next_waiting(self) -> list[Order]:
+        orders: list[Order] = []
+        free = self.slots - self.running + len(self._waiting)
+        while self._waiting and free > 0 and not self._draining:
+            fence = next(iter(self._waiting))
+            orders.append(Prepare(self._waiting.pop(fence)))
+            free -= 1
+        return orders
+
+    def _follow_pace(self, now_ms: int) -> None:
+        """Widen the window by what was acknowledged soon, halve it when that took long."""
+        acked = 0
+        age_ms = 0
+        while self._sent:
+            sent_ms, fence, end = self._sent[0]
+            attempt = self._attempts.get(fence)
+            if attempt is not None and attempt.log_acked < end:
+                break
+            self._sent.popleft()
+            acked += 1
+            age_ms = max(age_ms, now_ms - sent_ms)
+        if not acked:
+            return
+        if age_ms <= PACE_GOOD_MS:
+            self._window = min(WINDOW_BYTES_MAX, self._window * 2)
+        elif age_ms >= PACE_BAD_MS:
+            self._window = max(WINDOW_BYTES_MIN, self._window // 2)

@@ -1,0 +1,86 @@
+"""`python -m titan.worker`: one worker in the foreground. `titan up` and `titan worker` end up here."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from titan.model.ids import job_id_problem
+from titan.model.spec import GENERAL
+from titan.worker.process import EXIT_REFUSED, Config, NameTaken, serve, take_name
+
+SLOTS_MAX = 10_000
+
+
+def _id(what: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        problem = job_id_problem(text, what)
+        if problem:
+            raise argparse.ArgumentTypeError(problem)
+        return text
+
+    return check
+
+
+def _slots(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= SLOTS_MAX:
+        raise argparse.ArgumentTypeError(f"give 1 to {SLOTS_MAX}")
+    return int(text)
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address like http://127.0.0.1:9090")
+    return f"http://{parts.netloc}"
+
+
+def read_arguments(words: list[str]) -> Config:
+    """Return what `words` ask for; leaves with exit code 2 and a message when they cannot be understood."""
+    parser = argparse.ArgumentParser("titan.worker", description="Run one worker.", allow_abbrev=False)
+    parser.add_argument(
+        "--home", type=Path, required=True, help="the folder with the token; workers/NAME is made in it"
+    )
+    parser.add_argument("--join", type=_url, required=True, metavar="URL", help="the Master to work for")
+    parser.add_argument("--name", type=_id("worker name"), default="", help="HOST-1, HOST-2, ... unless said")
+    parser.add_argument("--slots", type=_slots, default=len(os.sched_getaffinity(0)), help="jobs at a time")
+    parser.add_argument("--capability", type=_id("capability"), action="append", default=[], metavar="TAG")
+    parser.add_argument("--no-general", action="store_true", help=f"do not offer {GENERAL}")
+    parser.add_argument("--pass-env", default="", metavar="A,B", help="variables of this process that jobs shall see")
+    parser.add_argument("--token-file", type=Path, help="HOME/token unless said")
+    parser.add_argument("--parent-fd", type=int, default=-1, help="leave at the end of file of this descriptor")
+    parser.add_argument("--ready-fd", type=int, default=-1, help="say so there once connected")
+    given = parser.parse_args(words)
+    general = [] if given.no_general else [GENERAL]
+    capabilities = tuple(dict.fromkeys([*general, *given.capability]))
+    if not capabilities:
+        parser.error("--no-general leaves the worker without any tag: name one with --capability")
+    return Config(
+        home=given.home,
+        url=given.join,
+        name=given.name,
+        slots=given.slots,
+        capabilities=capabilities,
+        pass_env=tuple(name for name in given.pass_env.split(",") if name),
+        token_file=given.token_file or given.home / "token",
+        parent_fd=given.parent_fd,
+        ready_fd=given.ready_fd,
+    )
+
+
+def main() -> int:
+    """Run a worker as the command line says; return its exit code."""
+    config = read_arguments(sys.argv[1:])
+    try:
+        name = take_name(config.home, config.name)
+    except NameTaken as error:
+        print(f"titan worker: {error}", file=sys.stderr)  # noqa: T201 - it is its voice
+        return EXIT_REFUSED
+    return asyncio.run(serve(config, name, os.environ))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""Carries attempts from grant to end: script, folder, pipe, launcher, log, clean-up.
+
+`WorkerLink` decides what is held and said; here its orders are carried out and what happened is told back
+to it. File work runs on two threads of its own, so a slow disk never holds the link's renewals.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from titan.core.link import Abandon, Forget, Kill, Order, Prepare, WorkerLink, lease_margins_ms
+from titan.model.spec import JobSpec, decode_spec
+from titan.model.wire import Ended, Grant
+from titan.worker import endings
+from titan.worker.environment import JobEnvironment, exact
+from titan.worker.launcher import frames
+from titan.worker.launcher.frames import Renewed, Report, Start, Stop, boot_ms
+from titan.worker.launcher.tree import kill_all_children
+from titan.worker.launching import LauncherProcess
+from titan.worker.logs import Logs
+from titan.worker.scripts import ScriptGone, Scripts
+from titan.worker.workspace import Workspaces, command, script_name
+
+# A machine that cannot start a job offers its slot again after this long, not at once.
+GIVE_BACK_DELAY_S = 1.0
+LAUNCHER_PAUSE_S = 0.2
+NO_SPEC = JobSpec(job_id="", filename="")
+
+
+class Attempts:
+    """The attempts of one worker.
+
+    `changed` is called when there may be something to send, `relink` when the Master has to be told anew
+    what is held.
+    """
+
+    def __init__(
+        self,
+        link: WorkerLink,
+        logs: Logs,
+        scripts: Scripts,
+        workspaces: Workspaces,
+        environment: JobEnvironment,
+        python: str,
+        changed: Callable[[], None],
+        relink: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._link = link
+        self._logs = logs
+        self._scripts = scripts
+        self._workspaces = workspaces
+        self._environment = environment
+        self._python = python
+        self._changed = changed
+        self._relink = relink
+        self._say = say
+        self._loop = asyncio.get_running_loop()
+        self._files = ThreadPoolExecutor(2, "titan-files")
+        self._specs: dict[int, JobSpec] = {}
+        self._fetching: dict[int, asyncio.Task[None]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._launcher: LauncherProcess | None = None
+        self._launcher_ready = asyncio.Event()
+
+    def open(self) -> None:
+        """Start the launcher."""
+        self._launcher = LauncherProcess(self._report, self._launcher_gone)
+        self._launcher.send(Renewed(self._link.answered_ms))
+        self._launcher_ready.set()
+
+    async def close(self) -> None:
+        """Kill what still runs, wait until it is gone, and let the file work finish."""
+        for task in list(self._background):
+            task.cancel()
+        if self._launcher is not None:
+            self._launcher.close()
+            await asyncio.to_thread(self._launcher.wait, 5.0)
+        await asyncio.to_thread(self._files.shutdown, cancel_futures=True)
+
+    def answered(self, sent_ms: int) -> None:
+        """The Master answered a renewal sent at `sent_ms`: all leases count from there."""
+        if self._launcher is not None:
+            self._launcher.send(Renewed(sent_ms))
+
+    def obey(self, orders: list[Order]) -> None:
+        """Carry out what the link decided."""
+        for order in orders:
+            if isinstance(order, Prepare):
+                self._fetching[order.grant.fence] = self._spawn(self._prepare(order.grant))
+            elif isinstance(order, Abandon):
+                task = self._fetching.pop(order.fence, None)
+                if task is not None:
+                    task.cancel()
+            elif isinstance(order, Kill):
+                if self._launcher is not None:
+                    self._launcher.send(Stop(order.fence, endings.CODES[order.cause], order.grace_ms))
+            elif isinstance(order, Forget):
+                self._logs.forget(order.fence)
+        self._changed()
+
+    def sweep(self) -> None:
+        """Remove what has been kept long enough."""
+        self._files.submit(self._workspaces.sweep, frozenset(self._specs))
+        self._files.submit(self._scripts.sweep)
+
+    # From the grant to the launcher
+
+    async def _prepare(self, grant: Grant) -> None:
+        fence = grant.fence
+        try:
+            spec = decode_spec(grant.spec)
+            script = await self._scripts.get(spec.script)
+        except (msgspec.DecodeError, ScriptGone) as error:
+            self._refuse(grant, str(error))
+            return
+        except OSError as error:
+            self._give_back(fence, f"its script cannot be kept here: {error.strerror}")
+            return
+        finally:
+            # From here on only `hand_over` decides whether it starts.
+            self._fetching.pop(fence, None)
+        try:
+            workdir, shared = await self._loop.run_in_executor(self._files, self._folders, grant, spec, script)
+        except OSError as error:
+            self._clean(fence)
+            self._give_back(fence, f"no folder for it can be made here: {error.strerror}")
+            return
+        await self._launcher_ready.wait()
+        self._hand_over(grant, spec, workdir, shared)
+
+    def _folders(self, grant: Grant, spec: JobSpec, script: Path) -> tuple[str, str]:
+        return self._workspaces.make(grant.fence, spec, script), self._workspaces.shared(grant.agent_run_id)
+
+    def _hand_over(self, grant: Grant, spec: JobSpec, workdir: str, shared: str) -> None:
+        fence = grant.fence
+        term_ms, kill_ms = lease_margins_ms(spec)
+        if term_ms and boot_ms() >= self._link.answered_ms + term_ms:
+            self._clean(fence)
+            self.obey(self._link.returned(fence, "no contact with the Master for too long"))
+            return
+        try:
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            self._clean(fence)
+            self._give_back(fence, f"no pipe for it can be made here: {error.strerror}")
+            return
+        if self._launcher is None or not self._link.hand_over(fence):
+            os.close(reading)
+            os.close(writing)
+            self._clean(fence)
+            return
+        self._logs.add(fence, reading)
+        self._specs[fence] = spec
+        argv = [exact(word) for word in command(spec, workdir, self._python)]
+        env = self._environment.of(grant, spec, workdir, shared)
+        timeout_ms = round(spec.timeout_s * 1000) if spec.timeout_s else 0
+        self._launcher.send(Start(fence, exact(workdir), argv, env, timeout_ms, term_ms, kill_ms), writing)
+
+    def _give_back(self, fence: int, reason: str) -> None:
+        """Return it as this machine's fault, but not at once: it may well be granted here again."""
+        self._loop.call_later(GIVE_BACK_DELAY_S, lambda: self.obey(self._link.returned(fence, reason)))
+
+    def _refuse(self, grant: Grant, reason: str) -> None:
+        """End it as failed before anything ran: no machine could start it."""
+        if self._link.hand_over(grant.fence):
+            self._logs.add(grant.fence, None)
+            self._specs[grant.fence] = NO_SPEC
+            ended, line = endings.not_started(grant.fence, _wall_ms(), 127, f"could not start: {reason}")
+            self._link.started(grant.fence, ended.at_ms)
+            self._finish(ended, line)
+
+    # From the launcher to the end
+
+    def _report(self, report: Report) -> None:
+        fence = report.fence
+        if report.kind == frames.STARTED:
+            self._link.started(fence, report.at_ms)
+            self._changed()
+        elif report.kind == frames.ENDED:
+            self._finish(*endings.end_of(self._specs[fence], report))
+        elif report.b != frames.STAGE_EXEC or report.a in endings.MACHINE_FAULTS:
+            del self._specs[fence]
+            self._clean(fence)
+            self._give_back(fence, f"it cannot be started here: {os.strerror(report.a)}")
+        else:
+            name = script_name(self._specs[fence])
+            self._link.started(fence, report.at_ms)
+            self._finish(*endings.start_failure(fence, report.at_ms, name, report.a, report.b))
+
+    def _finish(self, ended: Ended, line: str) -> None:
+        del self._specs[ended.fence]
+        self._logs.finish(ended.fence, line, lambda total: self._over(ended, total))
+
+    def _over(self, ended: Ended, total: int) -> None:
+        self.obey(self._link.ended(msgspec.structs.replace(ended, log_bytes=total)))
+        if ended.exit_code == 0 and not ended.cause:
+            self._clean(ended.fence)
+        else:
+            self._files.submit(self._workspaces.keep, ended.fence)
+
+    def _clean(self, fence: int) -> None:
+        self._files.submit(self._remove, fence)
+
+    def _remove(self, fence: int) -> None:
+        try:
+            self._workspaces.remove(fence)
+        except OSError as error:
+            self._say(f"the folder of attempt {fence} cannot be removed: {error}")
+
+    def _launcher_gone(self) -> None:
+        self._launcher = None
+        self._launcher_ready.clear()
+        self._spawn(self._replace_launcher())
+
+    async def _replace_launcher(self) -> None:
+        """Kill what the launcher left, forget its jobs, and say hello without them: the Master counts them lost."""
+        self._say("the launcher was killed, and its jobs with it")
+        await asyncio.to_thread(kill_all_children)
+        lost = list(self._specs)
+        self._specs.clear()
+        for fence in lost:
+            self._files.submit(self._workspaces.keep, fence)
+        self.obey(self._link.lost(lost))
+        await asyncio.sleep(LAUNCHER_PAUSE_S)
+        self.open()
+        self._relink()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        task.add_done_callback(_raise_again)
+        return task
+
+
+def _raise_again(task: asyncio.Task[None]) -> None:
+    # A fault of ours must end the process, not leave an attempt without an end.
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

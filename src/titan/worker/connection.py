@@ -1,0 +1,238 @@
+"""The worker's end of its link: connects outward, says what `WorkerLink` has to say, comes back for ever.
+
+Renewals are written straight to the socket every period, whatever else waits to be sent, and a link whose
+renewals are not answered for three periods is dropped. Waits between attempts are drawn from a growing,
+capped window from the first one on, so that a thousand workers do not knock at once.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from titan.core.link import RENEW_EVERY_MS, Order, Piece, WorkerLink
+from titan.model.wire import (
+    CLOSE_BAD_FRAME,
+    CLOSE_REPLACED,
+    Ack,
+    Grant,
+    Hello,
+    MasterMessage,
+    Output,
+    RenewAck,
+    Stop,
+    Welcome,
+    WorkerMessage,
+    decode_master_frame,
+    encode_frame,
+)
+from titan.worker.launcher.frames import boot_ms
+
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+RETRY_S_START = 0.25
+RETRY_S_MAX = 5.0
+# A herd needs many machines; on one, what counts is to be back soon.
+RETRY_S_MAX_LOOPBACK = 0.25
+STABLE_MS = 60_000
+# A single grant may be larger than a frame of many: a job may have 10,000 parents.
+RECEIVE_BYTES_MAX = 4 * 1024 * 1024
+
+
+class Replaced(Exception):
+    """Another process with this worker's name is connected now; this one is no longer wanted."""
+
+
+class Refused(Exception):
+    """The Master answered and does not let us in; the text says why."""
+
+
+class Handler:
+    """What the connection needs of its worker; all calls come from the event loop."""
+
+    def __init__(
+        self,
+        hello: Callable[[], Hello],
+        obey: Callable[[list[Order]], None],
+        read_log: Callable[[int, int, int], bytes],
+        answered: Callable[[int], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.hello = hello
+        self.obey = obey
+        self.read_log = read_log
+        self.answered = answered
+        self.say = say
+
+
+class Connection:
+    """One worker's link to the Master at `url`, over and over."""
+
+    def __init__(self, url: str, token_file: Path, link: WorkerLink, handler: Handler) -> None:
+        parts = urlsplit(url)
+        self._uri = f"ws://{parts.netloc}/api/v1/worker"
+        self._url = url
+        loopback = parts.hostname in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
+        self._retry_s_max = RETRY_S_MAX_LOOPBACK if loopback else RETRY_S_MAX
+        self._token_file = token_file
+        self._link = link
+        self._handler = handler
+        self._socket: ClientConnection | None = None
+        self._wake = asyncio.Event()
+        self._said = ""
+        self.welcomed = asyncio.Event()
+
+    async def run(self) -> NoReturn:
+        """Stay connected until cancelled. Raises Replaced when another process has taken our name."""
+        window_s = RETRY_S_START
+        while True:
+            begun_ms = boot_ms()
+            try:
+                await self._connect_once()
+            except (OSError, InvalidHandshake, ConnectionClosed, Refused) as error:
+                self._tell(error)
+            finally:
+                self._socket = None
+                self._link.disconnected()
+            if boot_ms() - begun_ms > STABLE_MS:
+                window_s = RETRY_S_START
+            await asyncio.sleep(random.uniform(0, min(window_s, self._retry_s_max)))  # noqa: S311 - jitter
+            window_s = min(window_s * 2, RETRY_S_MAX)
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._wake.set()
+
+    def drop(self) -> None:
+        """Give this connection up at once and make a new one."""
+        if self._socket is not None:
+            self._socket.transport.abort()
+
+    def token(self) -> str:
+        """Return the token of the worker. Raises Refused while its file is missing."""
+        try:
+            return self._token_file.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"no token to show: {self._token_file}: {error}") from error
+
+    async def _connect_once(self) -> None:
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        socket = await connect(
+            self._uri,
+            additional_headers=headers,
+            user_agent_header="titan-worker",
+            compression=None,
+            proxy=None,
+            open_timeout=OPEN_TIMEOUT_S,
+            ping_interval=None,
+            close_timeout=CLOSE_TIMEOUT_S,
+            max_size=RECEIVE_BYTES_MAX,
+        )
+        self._socket = socket
+        try:
+            await self._serve(socket)
+        except ConnectionClosed as closed:
+            if closed.rcvd is not None and closed.rcvd.code == CLOSE_REPLACED:
+                raise Replaced from closed
+            raise
+        finally:
+            with suppress(ConnectionClosed):
+                await socket.close()
+
+    async def _serve(self, socket: ClientConnection) -> None:
+        await socket.send(_frame(self._handler.hello()))
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                first, *others = await self._receive(socket)
+                if not isinstance(first, Welcome):
+                    await self._close_bad(socket, "the first message was not a welcome")
+        except TimeoutError as error:
+            raise Refused("no welcome came") from error
+        self._handler.obey(self._link.welcome(first))
+        self._said = ""
+        self._handler.say(f"connected to {self._url}")
+        self.welcomed.set()
+        self._wake.set()
+        helpers = [asyncio.create_task(self._send(socket)), asyncio.create_task(self._renew(socket))]
+        for helper in helpers:
+            helper.add_done_callback(lambda _: socket.transport.abort())
+        try:
+            self._take(others)
+            while True:
+                self._take(await self._receive(socket))
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            results = await asyncio.gather(*helpers, return_exceptions=True)
+            for result in results:
+                # What they raise for a lost connection, `_receive` raises as well.
+                if isinstance(result, Exception) and not isinstance(result, (ConnectionClosed, OSError)):
+                    raise result
+
+    async def _receive(self, socket: ClientConnection) -> list[MasterMessage]:
+        data = await socket.recv(decode=False)
+        try:
+            messages = decode_master_frame(data)
+        except msgspec.DecodeError as error:
+            await self._close_bad(socket, str(error))
+        if not messages:
+            await self._close_bad(socket, "a frame without a message")
+        return messages
+
+    async def _close_bad(self, socket: ClientConnection, reason: str) -> NoReturn:
+        await socket.close(CLOSE_BAD_FRAME, reason[:100])
+        raise Refused(f"the Master does not speak our protocol: {reason}")
+
+    def _take(self, messages: list[MasterMessage]) -> None:
+        link = self._link
+        for message in messages:
+            if isinstance(message, RenewAck):
+                if link.renewed(message, boot_ms()):
+                    self._handler.answered(link.answered_ms)
+            elif isinstance(message, Grant):
+                self._handler.obey(link.grant(message))
+            elif isinstance(message, Stop):
+                self._handler.obey(link.stop(message))
+            elif isinstance(message, Ack):
+                self._handler.obey(link.ack(message, boot_ms()))
+        self._wake.set()
+
+    async def _send(self, socket: ClientConnection) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while items := self._link.next_frame(boot_ms()):
+                await socket.send(_frame(*[self._filled(item) for item in items]))
+
+    def _filled(self, item: WorkerMessage | Piece) -> WorkerMessage:
+        if not isinstance(item, Piece):
+            return item
+        return Output(item.fence, item.offset, self._handler.read_log(item.fence, item.offset, item.length))
+
+    async def _renew(self, socket: ClientConnection) -> None:
+        # `send` writes at once and then waits for room, which we do not wait for.
+        async with asyncio.TaskGroup() as sends:
+            while not self._link.silent(boot_ms()):
+                sends.create_task(socket.send(_frame(self._link.renew(boot_ms()))))
+                await asyncio.sleep(RENEW_EVERY_MS / 1000)
+        raise ConnectionError("the Master does not answer")
+
+    def _tell(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
+            text = f"the Master does not take the token in {self._token_file}"
+        # While it is away there is one line, not one a second.
+        if text != self._said:
+            self._said = text
+            self._handler.say(f"{self._url}: {text}; trying again")
+
+
+def _frame(*messages: WorkerMessage) -> bytes:
+    return encode_frame(list(messages))

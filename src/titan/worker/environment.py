@@ -1,0 +1,69 @@
+"""What a job sees around it: an environment from an allow-list, and where Titan's own packages are.
+
+Nothing of the worker's environment reaches a job unless it is named here or by `--pass-env`: cloud keys
+and tokens of whoever started the worker stay with the worker.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import titan_sdk
+from titan.model.spec import JobSpec
+from titan.model.wire import Grant
+
+PASSED = frozenset({"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"})
+PASSED_PREFIX = "LC_"
+
+
+class JobEnvironment:
+    """Builds the environment of every job of one worker.
+
+    `url` is the Master's, `site` the folder made by `install_site`, `base` the worker's own environment.
+    """
+
+    def __init__(self, url: str, site: Path, base: Mapping[str, str], pass_env: Iterable[str] = ()) -> None:
+        names = PASSED | set(pass_env)
+        self._base = {name: base[name] for name in base if name in names or name.startswith(PASSED_PREFIX)}
+        parts = urlsplit(url)
+        self._base |= {"TITAN_URL": url, "TITAN_HOST": parts.hostname or "", "TITAN_PORT": str(parts.port or 80)}
+        if base.get("TITAN_CA"):
+            self._base["TITAN_CA"] = base["TITAN_CA"]
+        self._site = str(site)
+
+    def of(self, grant: Grant, spec: JobSpec, workdir: str, shared: str) -> list[bytes]:
+        """Return "NAME=value" entries, exact bytes, for one attempt."""
+        values = {
+            **self._base,
+            **spec.env,
+            "TITAN_TOKEN": grant.token,
+            "TITAN_RUN_ID": grant.run_id,
+            "TITAN_JOB_ID": grant.job_id,
+            "TITAN_ATTEMPT": str(grant.attempt),
+            "TITAN_FENCE": str(grant.fence),
+            "TITAN_IDEMPOTENCY_KEY": grant.idempotency_key,
+            "TITAN_WORKDIR": workdir,
+            "TITAN_SHARED_DIR": shared,
+        }
+        own_path = values.get("PYTHONPATH")
+        values["PYTHONPATH"] = f"{self._site}{os.pathsep}{own_path}" if own_path else self._site
+        return [exact(f"{name}={value}") for name, value in values.items()]
+
+
+def exact(text: str) -> bytes:
+    """Return the bytes `text` stands for, also those that are no UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def install_site(folder: Path) -> None:
+    """Fill `folder`, which stands in every job's PYTHONPATH, with `sitecustomize.py` and `titan_sdk`.
+
+    Nothing else of ours is in it, so a job's interpreter sees its own packages and not the worker's.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    source = Path(__file__).with_name("site") / "sitecustomize.py"
+    shutil.copyfile(source, folder / "sitecustomize.py")
+    (folder / "titan_sdk").symlink_to(Path(titan_sdk.__file__).parent, target_is_directory=True)

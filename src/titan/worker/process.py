@@ -1,0 +1,245 @@
+"""One worker process from start to end: its name and folder, its parts, and how it stops.
+
+It stops in order on SIGTERM (jobs get TERM and their ends are reported), and at once when its parent is
+gone, when another process took its name, or on a fault of its own. Whichever way, the launcher sees its
+end of file and no job outlives it.
+"""
+
+import asyncio
+import fcntl
+import os
+import re
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from titan import __version__
+from titan.core.link import STOP_GRACE_MS, Order, WorkerLink
+from titan.model.ids import JOB_ID_CHARS_MAX
+from titan.model.limits import Limits
+from titan.model.wire import PROTOCOL, Hello
+from titan.worker.attempts import Attempts
+from titan.worker.connection import Connection, Handler, Replaced
+from titan.worker.environment import JobEnvironment, install_site
+from titan.worker.launcher.frames import boot_ms
+from titan.worker.launcher.spawn import become_subreaper
+from titan.worker.logs import LINES_BYTES_MAX, Logs
+from titan.worker.scripts import Scripts
+from titan.worker.workspace import Workspaces
+
+EXIT_OK = 0
+EXIT_FAULT = 1
+EXIT_REFUSED = 6
+# After the last job ended, for the Master's word that its end is durable.
+ACK_WAIT_S = 2.0
+SWEEP_EVERY_S = 3600.0
+
+
+class NameTaken(Exception):
+    """A living worker on this home has that name."""
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What a worker is told at its start. `name` "": the first free HOST-N. Descriptors: -1 for none."""
+
+    home: Path
+    url: str
+    name: str
+    slots: int
+    capabilities: tuple[str, ...]
+    pass_env: tuple[str, ...]
+    token_file: Path
+    parent_fd: int = -1
+    ready_fd: int = -1
+
+
+class Name:
+    """A worker's name with its folder HOME/workers/NAME, locked while this object lives."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.name = name
+        self.folder = (home / "workers" / name).resolve()
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise NameTaken(f"a worker named {name} is running on {home}: stop it, or choose another --name") from error
+
+
+def take_name(home: Path, name: str) -> Name:
+    """Return the lock on `name`, or on the first free HOST-N when it is "". Raises NameTaken."""
+    if name:
+        return Name(home, name)
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0]).strip("._-") or "worker"
+    number = 1
+    while True:
+        try:
+            return Name(home, f"{host[: JOB_ID_CHARS_MAX - 8]}-{number}")
+        except NameTaken:
+            number += 1
+
+
+class Worker:
+    """One run of a worker. `environ` is the environment jobs are given parts of."""
+
+    def __init__(self, config: Config, name: Name, environ: Mapping[str, str]) -> None:
+        self._config = config
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._incarnation = uuid.uuid4().hex
+        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        self._end: asyncio.Future[int] = self._loop.create_future()
+        self._stopping = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._link = WorkerLink(config.slots)
+        handler = Handler(self._hello, self._obey, self._read_log, self._answered, self.say)
+        self._connection = Connection(config.url, config.token_file, self._link, handler)
+        folder = name.folder
+        install_site(folder / "python")
+        limits = Limits.load(environ)
+        self._logs = Logs(
+            folder / "spool",
+            self._loop.call_soon_threadsafe,
+            self._grew,
+            limits.log_job_bytes_max - LINES_BYTES_MAX,
+        )
+        self._attempts = Attempts(
+            self._link,
+            self._logs,
+            Scripts(folder / "scripts", config.url, self._connection.token),
+            Workspaces(folder),
+            JobEnvironment(config.url, folder / "python", environ, config.pass_env),
+            sys.executable,
+            changed=self._changed,
+            relink=self._connection.drop,
+            say=self.say,
+        )
+
+    def say(self, text: str) -> None:
+        """Tell the person who started it."""
+        print(f"worker {self._name.name}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - it is its voice
+
+    async def run(self) -> int:
+        """Work until stopped; return the exit code. No job is left when this returns."""
+        self._loop.set_exception_handler(self._fault)
+        self._attempts.open()
+        tasks = [asyncio.create_task(part) for part in (self._connect(), self._announce(), self._stop_in_order())]
+        self._watch()
+        self._sweep()
+        try:
+            return await self._end
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._attempts.close()
+            self._logs.close()
+
+    def _watch(self) -> None:
+        self._loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        if self._config.parent_fd < 0:
+            self._loop.add_signal_handler(signal.SIGINT, self._interrupted)
+            return
+        # Ctrl+C reaches the whole group; it is the parent who says TERM then.
+        self._loop.add_signal_handler(signal.SIGINT, lambda: None)
+        self._loop.add_reader(self._config.parent_fd, self._parent_gone)
+
+    def _interrupted(self) -> None:
+        if self._stopping.is_set():
+            self._finish(EXIT_FAULT)
+        self._stopping.set()
+
+    def _parent_gone(self) -> None:
+        if not os.read(self._config.parent_fd, 4096):
+            self._loop.remove_reader(self._config.parent_fd)
+            self._finish(EXIT_FAULT)
+
+    def _finish(self, code: int) -> None:
+        if not self._end.done():
+            self._end.set_result(code)
+
+    def _fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # Somebody starts us again, and the Master grants anew what we held: better than a lost attempt.
+        loop.default_exception_handler(context)
+        self._finish(EXIT_FAULT)
+
+    async def _connect(self) -> None:
+        try:
+            await self._connection.run()
+        except Replaced:
+            self.say("another worker with this name has connected; leaving, and its jobs with it")
+            self._finish(EXIT_REFUSED)
+
+    async def _announce(self) -> None:
+        await self._connection.welcomed.wait()
+        if self._config.ready_fd >= 0:
+            os.write(self._config.ready_fd, b"ready\n")
+            os.close(self._config.ready_fd)
+
+    async def _stop_in_order(self) -> None:
+        await self._stopping.wait()
+        self._obey(self._link.drain())
+        deadline_s = time.monotonic() + STOP_GRACE_MS / 1000 + ACK_WAIT_S
+        while self._link.owes and time.monotonic() < deadline_s:
+            if not self._link.running:
+                deadline_s = min(deadline_s, time.monotonic() + ACK_WAIT_S)
+            self._progress.clear()
+            try:
+                await asyncio.wait_for(self._progress.wait(), deadline_s - time.monotonic())
+            except TimeoutError:
+                break
+        self._finish(EXIT_OK)
+
+    def _sweep(self) -> None:
+        self._attempts.sweep()
+        self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+    def _hello(self) -> Hello:
+        config = self._config
+        return Hello(
+            name=self._name.name,
+            incarnation=self._incarnation,
+            boot_id=self._boot_id,
+            protocol=PROTOCOL,
+            version=__version__,
+            capabilities=config.capabilities,
+            slots=config.slots,
+            attempts=self._link.hello(boot_ms()),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            epoch_seen=self._link.epoch,
+        )
+
+    def _obey(self, orders: list[Order]) -> None:
+        self._attempts.obey(orders)
+
+    def _read_log(self, fence: int, offset: int, length: int) -> bytes:
+        return self._logs.read(fence, offset, length)
+
+    def _answered(self, sent_ms: int) -> None:
+        self._attempts.answered(sent_ms)
+
+    def _grew(self, fence: int, total: int) -> None:
+        self._link.log_grew(fence, total)
+        self._connection.wake()
+
+    def _changed(self) -> None:
+        self._connection.wake()
+        self._progress.set()
+
+
+async def serve(config: Config, name: Name, environ: Mapping[str, str]) -> int:
+    """Run one worker in this process until it stops; return its exit code."""
+    os.umask(0o077)
+    # For the one case that the launcher dies before its jobs.
+    become_subreaper()
+    return await Worker(config, name, environ).run()

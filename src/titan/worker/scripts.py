@@ -1,0 +1,112 @@
+"""Scripts by content hash: fetched from the Master once, checked, and kept beside the worker.
+
+Ten thousand jobs with one script fetch it once; those that come while it is on its way wait for the same
+fetch. While the Master is away the fetch waits as well.
+"""
+
+import asyncio
+import hashlib
+import http.client
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from titan.model.limits import DEFAULT_LIMITS
+
+UNUSED_KEPT_S = 7 * 24 * 3600
+_TIMEOUT_S = 30.0
+_RETRY_S_MAX = 5.0
+_CHUNK_BYTES = 256 * 1024
+
+
+class ScriptGone(Exception):
+    """The Master has no such script, or not what its hash says; trying again cannot help."""
+
+
+class Scripts:
+    """The cache below `folder`. `token` is asked anew for each fetch."""
+
+    def __init__(self, folder: Path, url: str, token: Callable[[], str]) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._url = url
+        self._token = token
+        self._fetches: dict[str, asyncio.Task[Path]] = {}
+
+    async def get(self, sha256: str) -> Path:
+        """Return the file with that content. Raises ScriptGone, and OSError when it cannot be kept here."""
+        path = self._folder / sha256
+        try:
+            os.utime(path)  # in use: `sweep` goes by it
+            return path
+        except FileNotFoundError:
+            pass
+        fetch = self._fetches.get(sha256)
+        if fetch is None:
+            fetch = self._fetches[sha256] = asyncio.create_task(self._fetch(sha256, path))
+            fetch.add_done_callback(lambda _: self._fetches.pop(sha256, None))
+        # One job that stops waiting does not stop the fetch for the others.
+        return await asyncio.shield(fetch)
+
+    def sweep(self) -> None:
+        """Remove what no job used for a week."""
+        oldest = time.time() - UNUSED_KEPT_S
+        for entry in list(os.scandir(self._folder)):
+            if entry.stat().st_mtime < oldest:
+                os.unlink(entry.path)
+
+    def close(self) -> None:
+        """Give up what is being fetched."""
+        for fetch in self._fetches.values():
+            fetch.cancel()
+
+    async def _fetch(self, sha256: str, path: Path) -> Path:
+        window_s = 0.1
+        while True:
+            try:
+                await asyncio.to_thread(self._download, sha256, path)
+                return path
+            except (ConnectionError, TimeoutError, http.client.HTTPException):
+                await asyncio.sleep(random.uniform(0, window_s))  # noqa: S311 - jitter
+                window_s = min(_RETRY_S_MAX, window_s * 2)
+
+    def _download(self, sha256: str, path: Path) -> None:
+        parts = urlsplit(self._url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIMEOUT_S)
+        try:
+            headers = {"Authorization": f"Bearer {self._token()}"}
+            try:
+                connection.request("GET", f"/api/v1/blobs/{sha256}", headers=headers)
+                answer = connection.getresponse()
+            except OSError as error:
+                raise http.client.HTTPException("the Master cannot be reached") from error
+            if answer.status == 404:
+                raise ScriptGone(f"the Master no longer has its file {sha256[:12]}")
+            if answer.status != 200:
+                raise http.client.HTTPException(f"the Master answered {answer.status}")
+            self._keep(answer, sha256, path)
+        finally:
+            connection.close()
+
+    def _keep(self, answer: http.client.HTTPResponse, sha256: str, path: Path) -> None:
+        unfinished = path.with_name(f"{sha256}.part")
+        digest = hashlib.sha256()
+        size = 0
+        with open(unfinished, "wb") as file:
+            while chunk := answer.read(_CHUNK_BYTES):
+                size += len(chunk)
+                if size > DEFAULT_LIMITS.blob_bytes_max:
+                    raise ScriptGone(f"its file {sha256[:12]} is larger than {DEFAULT_LIMITS.blob_bytes_max} bytes")
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            # A name in the cache is never checked again, so it must not outlive its content in a power cut.
+            os.fsync(file.fileno())
+        if answer.length:
+            raise http.client.HTTPException("the Master broke off")
+        if digest.hexdigest() != sha256:
+            raise ScriptGone(f"the Master sent something else for its file {sha256[:12]}")
+        os.rename(unfinished, path)
