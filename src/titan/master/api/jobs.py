@@ -1,0 +1,170 @@
+"""Jobs: find, look at, explain, read the log of, wait for, cancel."""
+
+import msgspec
+from litestar import Response, get, post
+
+from titan.core import reasons
+from titan.core.events import CancelJob, News
+from titan.core.rows import AttemptRow, JobRow
+from titan.master.api.site import Http, Site, caller_run, deadline, engine_of, principal_of, site_of, wait_s
+from titan.master.engine import Engine
+from titan.master.finding import find, find_job, job_in, must_own
+from titan.master.show import job_view, run_view
+from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES
+from titan.model.views import Explanation, JobAnswer, JobView, JobWait, Lookup
+from titan.storage import queries
+from titan.storage.connection import Connection
+from titan.storage.logs import LogRange
+from titan_sdk.errors import Invalid, NotFound
+
+LOG_BYTES = 1024 * 1024
+
+
+@get("/jobs/lookup", name="jobs.lookup")
+async def lookup(request: Http, id: str, run: str | None = None) -> Lookup:  # noqa: A002
+    """Find what a person means: @last, @last-failed, run/job, a run's id, a job's id, a run's prefix.
+
+    A bare job id is looked for in the run `run` (a job's own, by default) and those above it, then in the newest
+    run that has it.
+    """
+    found = await find(engine_of(request), id, run or caller_run(request))
+    job = found.job
+    return Lookup(found.run.run_id, job.job_id if job else None, run_view(found.run), job_view(job) if job else None)
+
+
+@get("/runs/{run:str}/jobs/{job:str}", name="jobs.get")
+async def get_job(request: Http, run: str, job: str) -> JobView:
+    """Return one job."""
+    return job_view((await find_job(engine_of(request), run, job))[1])
+
+
+@get("/runs/{run:str}/jobs/{job:str}/explain", name="jobs.explain")
+async def explain(request: Http, run: str, job: str) -> Explanation:
+    """Say why a job is where it is, and what would unblock it."""
+    engine = engine_of(request)
+    _, row = await find_job(engine, run, job)
+    living = await engine.ask(lambda scheduler, now: scheduler.explain(row.run_id, row.job_id, now))
+    if living is not None:
+        return msgspec.convert(living, Explanation, from_attributes=True)
+    _, row = await find_job(engine, row.run_id, row.job_id)  # it may have ended since
+    reason = row.reason or reasons.ENDED
+    details = {"exit_code": row.exit_code, "attempt": row.attempt, "worker": row.worker}
+    message = f"it is {row.state}" + (f" ({row.reason})" if row.reason else "")
+    return Explanation(row.run_id, row.job_id, row.state, reason, message, reasons.REMEDIES[reasons.ENDED], details)
+
+
+@get("/runs/{run:str}/jobs/{job:str}/wait", name="jobs.wait")
+async def wait(request: Http, run: str, job: str, timeout_s: float = 25.0) -> JobWait:
+    """Wait until a job's state is final, at most 25 s: then ask again."""
+    engine = engine_of(request)
+    left_s = deadline(wait_s(timeout_s, engine.limits))
+    _, row = await find_job(engine, run, job)
+    with engine.live.watch(("job", row.run_id, row.job_id), only=_is_over) as watch:
+        while True:
+            row = await _again(engine, row)
+            over = row.state in FINAL_JOB_STATES
+            if over or not left_s():
+                return JobWait(over, job_view(row))
+            await watch.changed(left_s())
+
+
+@post("/runs/{run:str}/jobs/{job:str}/cancel", name="jobs.cancel", status_code=200)
+async def cancel(request: Http, run: str, job: str) -> JobAnswer:
+    """Cancel a job; what waits for it is cancelled too. A job that is over stays as it is."""
+    engine = engine_of(request)
+    run_row, row = await find_job(engine, run, job)
+    await must_own(engine, principal_of(request), run_row)
+    await engine.apply(CancelJob(row.run_id, row.job_id))
+    return JobAnswer(job_view(await _again(engine, row)))
+
+
+@get("/runs/{run:str}/jobs/{job:str}/log", name="jobs.log")
+async def log(
+    request: Http,
+    run: str,
+    job: str,
+    offset: int = 0,
+    limit: int = LOG_BYTES,
+    attempt: int | None = None,
+    follow_s: float = 0.0,
+) -> Response[bytes]:
+    """Return raw bytes of a job's log, of its last attempt or the one asked for, from `offset` on.
+
+    A negative offset counts from the end. `follow_s` waits until there are bytes beyond `offset`, or the log is
+    complete. Headers: Titan-Log-Offset (of the first byte sent), Titan-Log-Total, Titan-Log-Complete, and
+    Titan-Log-Attempt.
+    """
+    site = site_of(request.scope)
+    engine = site.engine
+    if not 0 <= limit <= engine.limits.log_fetch_bytes_max:
+        raise Invalid(f"limit is {limit}: give 0 to {engine.limits.log_fetch_bytes_max} bytes, and ask again for more")
+    left_s = deadline(wait_s(follow_s, engine.limits))
+    _, row = await find_job(engine, run, job)
+    while True:
+        found = await engine.read(lambda connection: _read_log(connection, site, row, attempt, offset, limit))
+        if found.data or found.complete or not limit or not left_s():
+            return _log_answer(found)
+        with engine.live.watch(("log", found.fence), ("job", row.run_id, row.job_id)) as watch:
+            found = await engine.read(lambda connection: _read_log(connection, site, row, attempt, offset, limit))
+            if not found.data and not found.complete:
+                await watch.changed(left_s())
+
+
+class FoundLog(msgspec.Struct, frozen=True):
+    """A piece of one attempt's log. `complete`: `total` will not grow."""
+
+    fence: int
+    attempt: int
+    offset: int
+    data: bytes
+    total: int
+    complete: bool
+
+
+def _read_log(
+    connection: Connection, site: Site, job: JobRow, attempt: int | None, offset: int, limit: int
+) -> FoundLog:
+    now = queries.job(connection, job.run_id, job.job_id)
+    if now is None:
+        raise NotFound(f"job {job.run_id}/{job.job_id} is no longer kept")
+    fence, number, complete = now.fence, now.attempt, now.state in FINAL_JOB_STATES
+    if attempt is not None:
+        chosen = _attempt(connection, now, attempt)
+        fence, number, complete = chosen.fence, chosen.attempt, chosen.state not in LIVING_ATTEMPT_STATES
+    if not fence:
+        return FoundLog(0, 0, 0, b"", 0, complete)
+    piece = LogRange(0, b"", 0)
+    if offset < 0:
+        offset = max(0, site.logs.read(connection, fence, 0, 0).total + offset)
+    piece = site.logs.read(connection, fence, offset, limit)
+    return FoundLog(fence, number, piece.offset, piece.data, piece.total, complete)
+
+
+def _attempt(connection: Connection, job: JobRow, number: int) -> AttemptRow:
+    tried = queries.attempts(connection, job.run_id, job.job_id)
+    for row in reversed(tried):
+        if row.attempt == number:
+            return row
+    numbers = ", ".join(str(row.attempt) for row in tried[-20:]) or "none yet"
+    raise NotFound(f"job {job.run_id}/{job.job_id} has no attempt {number}", hint=f"its attempts: {numbers}")
+
+
+def _log_answer(found: FoundLog) -> Response[bytes]:
+    headers = {
+        "titan-log-offset": str(found.offset),
+        "titan-log-total": str(found.total),
+        "titan-log-complete": "true" if found.complete else "false",
+        "titan-log-attempt": str(found.attempt),
+    }
+    return Response(found.data, headers=headers, media_type="application/octet-stream")
+
+
+def _is_over(news: News) -> bool:
+    return news.data["state"] in FINAL_JOB_STATES
+
+
+async def _again(engine: Engine, row: JobRow) -> JobRow:
+    return (await engine.read(lambda connection: job_in(connection, row.run_id, row.job_id)))[1]
+
+
+HANDLERS = [lookup, get_job, explain, wait, cancel, log]

@@ -1,0 +1,45 @@
+"""The door for workers: a WebSocket, accepted once the gate has let it through, then handed over whole."""
+
+from typing import Any
+
+from litestar import WebSocket, websocket
+from litestar.datastructures import State
+
+from titan.master.api.site import site_of
+from titan.master.link import LinkFault
+from titan.model.wire import CLOSE_BAD_FRAME
+
+
+@websocket("/worker", name="worker.link")
+async def worker_link(socket: WebSocket[Any, Any, State]) -> None:
+    """Link a worker: msgpack frames, see docs/reference/http-api.md."""
+    await socket.accept()
+    await site_of(socket.scope).engine.links.serve(Frames(socket))
+
+
+class Frames:
+    """An accepted WebSocket as `titan.master.links.Socket`."""
+
+    def __init__(self, socket: WebSocket[Any, Any, State]) -> None:
+        self._socket = socket
+
+    async def receive(self) -> bytes | None:
+        """Return the next frame; None when the peer is gone. Raises LinkFault for text."""
+        message: Any = await self._socket.receive()
+        if message["type"] != "websocket.receive":
+            return None
+        data: bytes | None = message.get("bytes")
+        if data is None:
+            raise LinkFault(CLOSE_BAD_FRAME, "a frame of text came: frames are msgpack")
+        return data
+
+    async def send(self, frame: bytes) -> None:
+        """Send one frame; returns when the transport takes more."""
+        await self._socket.send({"type": "websocket.send", "bytes": frame, "text": None})
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye."""
+        await self._socket.send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+HANDLERS = [worker_link]

@@ -1,0 +1,153 @@
+"""Runs: submit, list, look at, wait for, cancel, try again, extend."""
+
+import hashlib
+
+import msgspec
+from litestar import Response, get, post
+
+from titan.core.events import CancelRun, News, RetryRun
+from titan.core.rows import RunRow
+from titan.master import accepting
+from titan.master.api.site import (
+    Http,
+    deadline,
+    engine_of,
+    idempotency_key,
+    job_states,
+    json_body,
+    page_rows,
+    principal_of,
+    run_states,
+    wait_s,
+)
+from titan.master.engine import Engine
+from titan.master.finding import find_run, must_own, run_in
+from titan.master.show import job_view, run_view
+from titan.master.submission import Receiver
+from titan.master.turns import Turns
+from titan.model.requests import ExtendBody, RetryBody, SubmitBody
+from titan.model.states import FINAL_RUN_STATES
+from titan.model.views import JobList, RunAnswer, RunList, RunView, RunWait, Submitted
+from titan.storage import queries
+from titan.storage.queries import RunFilter
+from titan_sdk.errors import Invalid, NotFound
+
+_RETRY = msgspec.json.Decoder(RetryBody)
+
+
+@post("/runs", name="runs.submit", opt={"body": SubmitBody, "lines": True, "status": (201, 200)})
+async def submit(request: Http) -> Response[Submitted]:
+    """Submit a run: 201, or 200 with the first answer when the same Idempotency-Key submitted it before."""
+    engine, turns = engine_of(request), Turns()
+    key = idempotency_key(request.scope)
+    submission = await Receiver(request.scope, request.receive, engine.limits, turns).run()
+    answer, again = await accepting.submit(engine, principal_of(request), submission, key, turns)
+    return Response(answer, status_code=200 if again else 201)
+
+
+@get("/runs", name="runs.list")
+async def list_runs(
+    request: Http, state: str = "", name: str = "", agent_run_id: str = "", limit: int = 100, before: str | None = None
+) -> RunList:
+    """List runs, newest first; `state` takes several words with commas, `name` a part of the name."""
+    engine = engine_of(request)
+    which = RunFilter(run_states(state), name, agent_run_id)
+    rows = page_rows(limit, engine.limits)
+    try:
+        page = await engine.read(lambda connection: queries.list_runs(connection, which, rows, before))
+    except ValueError:
+        raise Invalid("before is no cursor: take it from `next` of the page before") from None
+    return RunList([run_view(row) for row in page.rows], page.next)
+
+
+@get("/runs/{run:str}", name="runs.get")
+async def get_run(request: Http, run: str) -> RunView:
+    """Return one run by its id, a prefix of 4 digits or more, @last or @last-failed."""
+    return run_view(await find_run(engine_of(request), run))
+
+
+@get("/runs/{run:str}/wait", name="runs.wait")
+async def wait(request: Http, run: str, generation: int | None = None, timeout_s: float = 25.0) -> RunWait:
+    """Wait until a generation of a run (default: the current one) has ended, at most 25 s: then ask again."""
+    engine = engine_of(request)
+    left_s = deadline(wait_s(timeout_s, engine.limits))
+    row = await find_run(engine, run)
+    wanted = row.generation if generation is None else generation
+
+    def matters(news: News) -> bool:
+        return news.data["state"] in FINAL_RUN_STATES or news.data["generation"] > wanted
+
+    with engine.live.watch(("run", row.run_id), only=matters) as watch:
+        while True:
+            row = await _again(engine, row)
+            if _ended(row, wanted) or not left_s():
+                return RunWait(_ended(row, wanted), run_view(row))
+            await watch.changed(left_s())
+
+
+@post("/runs/{run:str}/cancel", name="runs.cancel", status_code=200)
+async def cancel(request: Http, run: str) -> RunAnswer:
+    """Cancel a run and the living runs below it. A run that has ended stays as it is."""
+    engine = engine_of(request)
+    row = await find_run(engine, run)
+    await must_own(engine, principal_of(request), row)
+    await engine.apply(CancelRun(row.run_id))
+    return RunAnswer(run_view(await _again(engine, row)))
+
+
+@post("/runs/{run:str}/retry", name="runs.retry", status_code=200, opt={"body": RetryBody})
+async def retry(request: Http, run: str) -> RunAnswer:
+    """Open the next generation of an ended run: FAILED, DEAD and CANCELLED jobs, or those named, and what follows."""
+    engine = engine_of(request)
+    body: RetryBody = await json_body(request, _RETRY, RetryBody())
+    row = await find_run(engine, run)
+    mark = f"runs.retry {row.run_id} {sorted(body.job_ids)}"
+    key = idempotency_key(request.scope)
+    async with engine.claims.claim(key, hashlib.sha256(mark.encode()).digest()) as claim:
+        if claim.stored is None:
+            whole = await engine.read(lambda connection: queries.whole_run(connection, row.run_id), None)
+            if whole is None:
+                raise NotFound(f"run {row.run_id} is no longer kept")
+            await engine.apply(RetryRun(*whole, body.job_ids), claim.row(b"{}", engine.clock().wall_ms))
+    return RunAnswer(run_view(await _again(engine, row)))
+
+
+@post("/runs/{run:str}/extend", name="runs.extend", opt={"body": ExtendBody, "status": (201, 200)})
+async def extend(request: Http, run: str) -> Response[Submitted]:
+    """Add jobs to a run that has not ended: 201, or 200 when the same Idempotency-Key added them before."""
+    engine, turns = engine_of(request), Turns()
+    key = idempotency_key(request.scope)
+    row = await find_run(engine, run)
+    await must_own(engine, principal_of(request), row)
+    submission = await Receiver(request.scope, request.receive, engine.limits, turns).extension()
+    answer, again = await accepting.extend(engine, principal_of(request), row, submission, key, turns)
+    return Response(answer, status_code=200 if again else 201)
+
+
+@get("/runs/{run:str}/jobs", name="runs.jobs")
+async def list_jobs(request: Http, run: str, state: str = "", limit: int = 100, after: str | None = None) -> JobList:
+    """List a run's jobs in order of submission; `state` takes several words with commas, PENDING among them."""
+    engine = engine_of(request)
+    states, rows = job_states(state), page_rows(limit, engine.limits)
+
+    try:
+        page = await engine.read(
+            lambda connection: queries.jobs_of_run(connection, run_in(connection, run).run_id, states, rows, after)
+        )
+    except ValueError:
+        raise Invalid("after is no cursor: take it from `next` of the page before") from None
+    return JobList([job_view(row) for row in page.rows], page.next)
+
+
+def _ended(row: RunRow, generation: int) -> bool:
+    return row.generation > generation or (row.generation == generation and row.state in FINAL_RUN_STATES)
+
+
+async def _again(engine: Engine, row: RunRow) -> RunRow:
+    now = await engine.read(lambda connection: queries.run(connection, row.run_id))
+    if now is None:
+        raise NotFound(f"run {row.run_id} is no longer kept")
+    return now
+
+
+HANDLERS = [submit, list_runs, get_run, wait, cancel, retry, extend, list_jobs]

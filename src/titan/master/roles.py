@@ -1,0 +1,71 @@
+"""Who may do what: one table, keyed by the name of the route. What is not in it is refused.
+
+A job's token reads everything, uses the store, submits below its own run, and extends or cancels its own
+run and those below; that the run really lies below is checked where the run is known (`titan.master.finding`).
+"""
+
+import enum
+
+
+class Role(enum.StrEnum):
+    """What a token is for."""
+
+    VIEWER = "viewer"
+    SUBMITTER = "submitter"
+    APPROVER = "approver"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    WORKER = "worker"
+    JOB = "job"
+
+
+EVERYBODY = frozenset(Role)
+READERS = EVERYBODY - {Role.WORKER}
+WRITERS = frozenset({Role.SUBMITTER, Role.OPERATOR, Role.ADMIN, Role.JOB})
+PEOPLE = WRITERS - {Role.JOB}
+WORKERS = frozenset({Role.WORKER, Role.ADMIN})
+
+PUBLIC_PATH = "/api/v1/healthz"
+
+ALLOWED: dict[str, frozenset[Role]] = {
+    "health": EVERYBODY,
+    "openapi": READERS,
+    "runs.submit": WRITERS,
+    "runs.list": READERS,
+    "runs.get": READERS,
+    "runs.cancel": WRITERS,
+    "runs.retry": PEOPLE,
+    "runs.extend": WRITERS,
+    "runs.wait": READERS,
+    "runs.jobs": READERS,
+    "jobs.lookup": READERS,
+    "jobs.get": READERS,
+    "jobs.explain": READERS,
+    "jobs.log": READERS,
+    "jobs.wait": READERS,
+    "jobs.cancel": WRITERS,
+    "blobs.put": WRITERS,
+    "blobs.get": EVERYBODY,
+    "registry.put": PEOPLE,
+    "registry.get": READERS,
+    "store.get": READERS,
+    "store.put": WRITERS,
+    "store.delete": WRITERS,
+    "store.incr": WRITERS,
+    "store.cas": WRITERS,
+    "store.sadd": WRITERS,
+    "store.srem": WRITERS,
+    "store.smembers": READERS,
+    "store.list": READERS,
+    "store.many": WRITERS,
+    "store.watch": READERS,
+    "workers.list": READERS,
+    "stats.get": READERS,
+    "events.follow": READERS,
+    "worker.link": WORKERS,
+}
+
+
+def allows(role: Role, route: str) -> bool:
+    """Say whether `role` may use the route named `route`; an unknown route is nobody's."""
+    return role in ALLOWED.get(route, frozenset())

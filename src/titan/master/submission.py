@@ -1,0 +1,215 @@
+"""What a submission's body says: received, decoded in slices, and checked until every problem is known.
+
+Nothing here touches the database or the scheduler. A body is one JSON document, or NDJSON for large runs:
+a header line, then a job a line, decoded while it arrives. `body_hash` covers every byte received, so that
+an idempotency key can tell a resend from a reuse.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from titan.core.graph import check_graph
+from titan.master.asgi import Receive, Scope
+from titan.master.bodies import JSON, NDJSON, chunks, decode, depth_message, is_deeper_value, require_type
+from titan.master.problems import invalid, too_large
+from titan.master.turns import Turns
+from titan.model.ids import SHA256_PATTERN, name_problem, shown
+from titan.model.limits import Limits
+from titan.model.requests import ExtendBody, SubmitBody, SubmitHeader
+from titan.model.spec import JobSpec, Problem, read_job
+from titan_sdk.errors import Invalid
+
+PROBLEMS_KEPT_MAX = 1_000
+_SUBMIT = msgspec.json.Decoder(SubmitBody)
+_HEADER = msgspec.json.Decoder(SubmitHeader)
+_EXTEND = msgspec.json.Decoder(ExtendBody)
+_ANY = msgspec.json.Decoder()
+
+
+class Submission(msgspec.Struct):
+    """A submission as received. `jobs` hold only those without a problem of their own.
+
+    `problems` is everything found so far; `refused_ids` are the ids of the jobs left out.
+    """
+
+    name: str
+    agent_run_id: str | None
+    jobs: list[JobSpec]
+    blobs: dict[str, bytes]
+    problems: list[Problem]
+    body_hash: bytes
+    refused_ids: set[str]
+
+    def refuse(self) -> None:
+        """Raise the one error that lists all problems, if there is one."""
+        if self.problems:
+            raise invalid(self.problems, f"{self.name!a} was not accepted")
+
+
+class Receiver:
+    """Receives one submission. `turns` are shared with the rest of the request's work."""
+
+    def __init__(self, scope: Scope, receive: Receive, limits: Limits, turns: Turns) -> None:
+        self.limits = limits
+        self.turns = turns
+        self.problems: list[Problem] = []
+        self.refused_ids: set[str] = set()
+        self.hash = hashlib.sha256()
+        self._scope = scope
+        self._chunks = chunks(scope, receive, limits.submit_body_bytes_max, "submit_body_bytes_max")
+
+    async def run(self) -> Submission:
+        """Return a whole new run. Raises for a body that is no submission at all; its problems are listed otherwise."""
+        if require_type(self._scope, JSON, NDJSON) == NDJSON:
+            return await self._lines()
+        body = decode(_SUBMIT, await self._document(), self.limits)
+        jobs = await self._jobs(body.jobs)
+        self._check_names(body.name, body.agent_run_id)
+        blobs = await self._blobs(body.blobs)
+        return self._submission(body.name, body.agent_run_id, jobs, blobs)
+
+    async def extension(self) -> Submission:
+        """Return jobs to be added to a run."""
+        require_type(self._scope, JSON)
+        body = decode(_EXTEND, await self._document(), self.limits)
+        jobs = await self._jobs(body.jobs)
+        return self._submission("the extension", None, jobs, await self._blobs(body.blobs))
+
+    def _submission(
+        self, name: str, agent_run_id: str | None, jobs: list[JobSpec], blobs: dict[str, bytes]
+    ) -> Submission:
+        return Submission(name, agent_run_id, jobs, blobs, self.problems, self.hash.digest(), self.refused_ids)
+
+    async def _document(self) -> bytes:
+        limit = self.limits.json_bytes_max
+        body = bytearray()
+        async for chunk in self._chunks:
+            self.hash.update(chunk)
+            body += chunk
+            if len(body) > limit:
+                raise too_large("one JSON document", limit, "json_bytes_max", _SEND_LINES)
+            await self.turns.give()
+        return bytes(body)
+
+    async def _lines(self) -> Submission:
+        lines = self._split()
+        first = await anext(lines, b"")
+        header = decode(_HEADER, first, self.limits, "the first line")
+        if not 0 <= header.jobs <= self.limits.dag_jobs_max:
+            raise too_many_jobs(header.jobs, self.limits)
+        self._check_names(header.name, header.agent_run_id)
+        blobs = await self._blobs(header.blobs)
+        jobs: list[JobSpec] = []
+        number = 1
+        async for line in lines:
+            number += 1
+            if number - 1 > header.jobs:
+                raise Invalid(f"more lines than the {header.jobs} jobs that the first line announced")
+            raw = decode(_ANY, line, self.limits, f"line {number}")
+            self._add_job(raw, f"line {number}", jobs)
+            await self.turns.give()
+        if number - 1 != header.jobs:
+            raise Invalid(
+                f"{number - 1} jobs arrived of the {header.jobs} that the first line announced: send it again"
+            )
+        return self._submission(header.name, header.agent_run_id, jobs, blobs)
+
+    async def _split(self) -> AsyncIterator[bytes]:
+        """Yield the lines of the body that are not blank."""
+        limit = self.limits.json_bytes_max
+        rest = bytearray()
+        async for chunk in self._chunks:
+            self.hash.update(chunk)
+            *whole, last = chunk.split(b"\n")
+            for part in whole:
+                line = bytes(rest) + part if rest else part
+                rest.clear()
+                if line.strip():
+                    yield line
+            rest += last
+            if len(rest) > limit:
+                raise too_large("one line", limit, "json_bytes_max", "PUT large files to /api/v1/blobs first")
+        if rest.strip():
+            yield bytes(rest)
+
+    async def _jobs(self, raw_jobs: list[object]) -> list[JobSpec]:
+        jobs: list[JobSpec] = []
+        for place, raw in enumerate(raw_jobs, start=1):
+            self._add_job(raw, f"job {place}", jobs)
+            await self.turns.give()
+        return jobs
+
+    def _add_job(self, raw: object, where: str, jobs: list[JobSpec]) -> None:
+        found: list[Problem] = []
+        spec = read_job(raw, self.limits, found)
+        if spec is not None:
+            jobs.append(spec)
+            return
+        if isinstance(raw, dict) and isinstance(raw.get("job_id"), str):
+            self.refused_ids.add(raw["job_id"])
+        if is_deeper_value(raw, self.limits.json_depth_max - 2):
+            self._add(Problem("too_large", f"{where}: {depth_message(self.limits)}"))
+        for problem in found:
+            self._add(
+                problem if problem.job_id else msgspec.structs.replace(problem, message=f"{where}: {problem.message}")
+            )
+
+    def _add(self, problem: Problem) -> None:
+        if len(self.problems) < PROBLEMS_KEPT_MAX:
+            self.problems.append(problem)
+
+    def _check_names(self, name: str, agent_run_id: str | None) -> None:
+        texts = [("name", "DAG name", name), ("agent_run_id", "agent_run_id", agent_run_id)]
+        for field, what, text in texts:
+            message = None if text is None else name_problem(text, self.limits.dag_name_chars_max, what)
+            if message:
+                self._add(Problem("invalid", message, field=field))
+
+    async def _blobs(self, sent: dict[str, str]) -> dict[str, bytes]:
+        blobs: dict[str, bytes] = {}
+        for sha256, text in sent.items():
+            message, code, data = _blob(sha256, text, self.limits)
+            if message:
+                self._add(Problem(code, message, field="blobs"))
+            else:
+                blobs[sha256] = data
+            await self.turns.give()
+        return blobs
+
+
+_SEND_LINES = "send large runs as application/x-ndjson and PUT large files to /api/v1/blobs first"
+
+
+async def check_as_graph(submission: Submission, existing: set[str], limits: Limits, turns: Turns) -> None:
+    """Add the problems of the graph to those of its jobs. Jobs that were refused count as present."""
+    if submission.jobs or not submission.problems:
+        known = existing | submission.refused_ids
+        submission.problems.extend(await turns.through(check_graph(submission.jobs, known, limits)))
+
+
+def too_many_jobs(count: int, limits: Limits) -> Invalid:
+    """Return the refusal for a header that announces too many jobs."""
+    hint = "TITAN_LIMIT_DAG_JOBS_MAX at the Master changes the limit"
+    return Invalid(f"{count} jobs: a run has 0 to {limits.dag_jobs_max}", code="too_large", hint=hint)
+
+
+def _blob(sha256: str, text: str, limits: Limits) -> tuple[str, str, bytes]:
+    """Return (message, code, b"") for a blob that cannot be taken, ("", "", content) otherwise."""
+    limit = limits.blob_inline_bytes_max
+    if not SHA256_PATTERN.fullmatch(sha256):
+        return f"blob {shown(sha256)} is not a SHA-256: give 64 hex digits in lower case", "invalid", b""
+    if len(text) * 3 // 4 > limit + 2:
+        return f"blob {sha256[:12]} is over {limit} bytes: PUT it to /api/v1/blobs/{sha256} first", "too_large", b""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return f"blob {sha256[:12]} is not base64", "invalid", b""
+    if len(data) > limit:
+        return f"blob {sha256[:12]} is over {limit} bytes: PUT it to /api/v1/blobs/{sha256} first", "too_large", b""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        return f"blob {sha256[:12]} has other content than its hash says: it was damaged on its way", "invalid", b""
+    return "", "", data
