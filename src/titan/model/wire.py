@@ -5,6 +5,8 @@ with `Welcome` and the difference. An unknown message is a decode error and clos
 nothing is ever guessed. Times are milliseconds since the epoch, for people; nothing is decided by them.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 PROTOCOL = 1
@@ -142,7 +144,7 @@ _WORKER_FRAME = msgspec.msgpack.Decoder(list[WorkerMessage])
 _MASTER_FRAME = msgspec.msgpack.Decoder(list[MasterMessage])
 
 
-def encode_frame(messages: list[WorkerMessage] | list[MasterMessage]) -> bytes:
+def encode_frame(messages: Sequence[WorkerMessage] | Sequence[MasterMessage]) -> bytes:
     """Return one frame holding `messages` in order."""
     return _ENCODER.encode(messages)
 

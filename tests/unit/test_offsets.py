@@ -1,0 +1,84 @@
+"""Log bytes arrive once and in order, whatever a worker sends again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from titan.core.commit import LogChunk
+from titan.master.offsets import Gap, Offsets
+from titan.model.wire import Output
+
+
+def known(durable: int = 0) -> Offsets:
+    offsets = Offsets(log_bytes_max=1_000)
+    offsets.begin("w", 7, durable)
+    return offsets
+
+
+def test_bytes_received_before_are_trimmed_and_a_gap_is_refused() -> None:
+    offsets = known()
+    assert offsets.receive("w", Output(7, 0, b"abc")) == LogChunk(7, 0, b"abc")
+    assert offsets.receive("w", Output(7, 1, b"bcde")) == LogChunk(7, 3, b"de")
+    assert offsets.receive("w", Output(7, 2, b"cd")) is None
+    with pytest.raises(Gap, match="5 bytes"):
+        offsets.receive("w", Output(7, 6, b"x"))
+    with pytest.raises(Gap):
+        offsets.receive("w", Output(7, -1, b"x"))
+
+
+def test_only_what_is_durable_is_told_as_durable() -> None:
+    offsets = known(durable=2)
+    chunk = offsets.receive("w", Output(7, 0, b"abcd"))
+    assert chunk == LogChunk(7, 2, b"cd")
+    assert offsets.durable(7) == 2
+    offsets.keep(chunk)
+    assert offsets.durable(7) == 4
+
+
+def test_a_worker_cannot_write_into_the_log_of_another() -> None:
+    with pytest.raises(Gap, match="not that of other"):
+        known().receive("other", Output(7, 0, b"x"))
+
+
+def test_a_log_over_its_limit_is_refused() -> None:
+    offsets = known()
+    assert offsets.receive("w", Output(7, 0, b"x" * 1_000))
+    with pytest.raises(Gap, match="over 1000"):
+        offsets.receive("w", Output(7, 1_000, b"x"))
+
+
+def test_an_attempt_that_is_over_takes_no_more_and_a_known_one_begins_only_once() -> None:
+    offsets = known()
+    offsets.receive("w", Output(7, 0, b"abc"))
+    offsets.begin("w", 7, 0)
+    assert offsets.receive("w", Output(7, 0, b"abc")) is None
+    assert offsets.unknown([7, 8]) == [8]
+    offsets.end(7)
+    offsets.keep(LogChunk(7, 0, b"abc"))
+    assert (offsets.receive("w", Output(7, 3, b"x")), offsets.durable(7), offsets.count()) == (None, None, 0)
+
+
+def test_what_lives_no_more_can_be_forgotten() -> None:
+    offsets = known()
+    offsets.begin("w", 8)
+    offsets.keep_only(lambda fence: fence == 8)
+    assert offsets.unknown([7, 8]) == [7]
+    offsets.end_all()
+    assert offsets.count() == 0
+
+
+@given(st.binary(max_size=60), st.lists(st.tuples(st.integers(0, 70), st.integers(0, 30)), max_size=20))
+def test_whatever_is_sent_again_the_log_is_the_bytes_in_order_once(log: bytes, sends: list[tuple[int, int]]) -> None:
+    offsets = known()
+    got = b""
+    for begin, length in sends:
+        data = log[begin : begin + length]
+        try:
+            chunk = offsets.receive("w", Output(7, begin, data))
+        except Gap:
+            assert begin > len(got)
+            continue
+        if chunk is not None:
+            assert chunk.offset == len(got)
+            got += chunk.data
+    assert got == log[: len(got)]
