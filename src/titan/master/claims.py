@@ -12,6 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from titan.core.changes import Change, Insert
+from titan.core.events import Now
 from titan.storage import queries
 from titan.storage.connection import Connection
 from titan_sdk.errors import error_of
@@ -45,6 +46,10 @@ class Claim:
 class Commits(Protocol):
     """What claims need of the engine."""
 
+    @property
+    def clock(self) -> Callable[[], Now]:
+        """Reads both clocks."""
+
     async def read(self, query: Callable[[Connection], queries.Remembered | None]) -> queries.Remembered | None:
         """Run `query` on a reader connection."""
 
@@ -73,8 +78,8 @@ class Claims:
             raise error_of("in_progress", message, hint="ask again", retry_after_s=RETRY_AFTER_S)
         self._working.add(key)
         try:
-            # A row that has expired and was not pruned yet still counts: the key cannot be inserted again.
-            found = await self._engine.read(partial(_remembered, key))
+            now_wall_ms = self._engine.clock().wall_ms
+            found = await self._engine.read(lambda connection: queries.remembered(connection, key, now_wall_ms))
             if found is not None and found.body_hash != body_hash:
                 raise error_of(
                     "key_reused", "this idempotency key was used for another request", hint="use a fresh key"
@@ -83,7 +88,3 @@ class Claims:
         finally:
             # The caller may have gone while its batch is on its way: the key stays until that is settled.
             self._engine.when_settled(partial(self._working.discard, key))
-
-
-def _remembered(key: str, connection: Connection) -> queries.Remembered | None:
-    return queries.remembered(connection, key, 0)

@@ -39,7 +39,7 @@ from titan_sdk.errors import TitanError
 
 READERS = 4
 STOP_EXTEND_MS = 15 * 60_000
-STOP_S_MAX = 10.0
+STOP_S_MAX = 5.0
 PRUNE_EVERY_S = 60.0
 STOPPING = "the Master is stopping"
 LOG = logging.getLogger("titan.master")

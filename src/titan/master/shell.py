@@ -144,6 +144,7 @@ class Shell:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
+        await self.writer.call(self._journal.close)
         await self.writer.stop()
 
     def _accept(

@@ -1,0 +1,208 @@
+"""The Master as a process: everything is opened in the order in which it can be refused, and closed in reverse.
+
+Exit codes: 0 after an orderly stop, 6 when the start was refused (the reason is on stderr), 75 when another
+process leads, so that the supervisor starts this one anew.
+"""
+
+import argparse
+import asyncio
+import gc
+import ipaddress
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from titan import __version__
+from titan.master.app import build_app
+from titan.master.engine import Engine
+from titan.model.limits import Limits
+from titan.storage.blobs import BlobFiles
+from titan.storage.database import Database
+from titan.storage.errors import RefusedStart
+from titan.storage.journal import Journal
+from titan.storage.logs import LogFiles
+
+EXIT_REFUSED = 6
+EXIT_DEPOSED = 75
+KEEP_ALIVE_S = 75
+GRACE_S = 2
+BACKLOG = 1024
+LOG = logging.getLogger("titan.master")
+
+
+class Refused(Exception):
+    """The Master must not start; the message says why and what to do."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a Master until it is told to stop; return the exit code."""
+    options = _parse(arguments)
+    os.umask(0o077)
+    logging.basicConfig(format="%(asctime)s titan master: %(levelname)s %(message)s", level=logging.WARNING)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(options))
+    except (Refused, RefusedStart) as error:
+        sys.stderr.write(f"titan master: {error}\n")
+        return EXIT_REFUSED
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m titan.master", description="One Titan Master.", allow_abbrev=False)
+    parser.add_argument("--home", type=Path, required=True, help="folder of its database, blobs, logs and token")
+    parser.add_argument("--listen", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=9090, help="port to listen on; 0: any that is free")
+    parser.add_argument("--parent-fd", type=int, help="stop when this pipe ends")
+    parser.add_argument("--ready-fd", type=int, help="write a line here once it listens")
+    return parser.parse_args(arguments)
+
+
+async def _run(options: argparse.Namespace) -> int:
+    home: Path = options.home.absolute()
+    limits = _limits()
+    token = _token(home)
+    listener = _listen(options.listen, options.port)
+    try:
+        database = Database.open(f"sqlite:///{home / 'titan.db'}", home)
+        try:
+            blobs, logs = BlobFiles(home / "blobs", limits.blob_inline_bytes_max), LogFiles(home / "logs")
+            engine = Engine(database, Journal(database, blobs, logs, limits), limits)
+            try:
+                await engine.start()
+                app = build_app(engine, blobs, logs, token)
+                return await _serve(engine, app, listener, options)
+            finally:
+                await engine.stop()
+        finally:
+            database.close()
+    finally:
+        listener.close()
+
+
+async def _serve(
+    engine: Engine, app: "uvicorn._types.ASGIApplication", listener: socket.socket, options: argparse.Namespace
+) -> int:
+    """Serve until a signal, the end of the parent, or the end of this process's leadership."""
+    server = Server(app, engine.limits, lambda: _tell(listener, options))
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[None] = loop.create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, told)
+    if options.parent_fd is not None:
+        loop.add_reader(options.parent_fd, _parent_said, options.parent_fd, told)
+    # What stands now stays: the collector need not look through it again.
+    gc.collect()
+    gc.freeze()
+    serving = loop.create_task(server.serve(sockets=[listener]))
+    first: set[asyncio.Future[Any]] = {told, engine.ended, serving}
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    await engine.stop()
+    server.should_exit = True
+    await serving
+    return EXIT_DEPOSED if engine.ended.done() else 0
+
+
+class Server(uvicorn.Server):
+    """uvicorn, without its own idea of signals and logs; `listening` is called once it accepts."""
+
+    def __init__(self, app: "uvicorn._types.ASGIApplication", limits: Limits, listening: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            ws="websockets-sansio",
+            ws_max_size=limits.frame_bytes_max,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, and say so."""
+        await super().startup(sockets)
+        self._listening()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process."""
+        yield
+
+
+def _limits() -> Limits:
+    try:
+        return Limits.load(os.environ)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def _token(home: Path) -> str:
+    path = home / "token"
+    try:
+        token = path.read_text("ascii").strip()
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path} holds no token ({error}): titan up makes one") from None
+    if mode & 0o077:
+        raise Refused(f"{path} can be read by others (mode {mode & 0o777:o}): chmod 600 {path}")
+    if len(token) < 32:
+        raise Refused(f"{path} holds {len(token)} characters: a token has 32 or more; remove it and titan up makes one")
+    return token
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise Refused(f"--listen {host!r} is no address: give 127.0.0.1 or ::1") from None
+    if not address.is_loopback:
+        raise Refused(f"--listen {host} would be public, and without TLS that is not done: use 127.0.0.1")
+    listener = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((str(address), port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Refused(
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what is there, or take another --port"
+        ) from None
+    return listener
+
+
+def _tell(listener: socket.socket, options: argparse.Namespace) -> None:
+    """Write where we are into the home, then tell the parent that we are ready."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    fresh = options.home / f"endpoint.json.{os.getpid()}"
+    fresh.write_text(json.dumps({"url": url, "pid": os.getpid(), "version": __version__}) + "\n")
+    fresh.replace(options.home / "endpoint.json")
+    if options.ready_fd is not None:
+        os.write(options.ready_fd, b"ready\n")
+        os.close(options.ready_fd)
+
+
+def _stop(told: "asyncio.Future[None]") -> None:
+    if not told.done():
+        told.set_result(None)
+
+
+def _parent_said(descriptor: int, told: "asyncio.Future[None]") -> None:
+    """The pipe can be read: nobody writes to it, so this is its end, and the parent's."""
+    asyncio.get_running_loop().remove_reader(descriptor)
+    _stop(told)
