@@ -18,6 +18,8 @@ PRIMARY_KEYS: dict[str, tuple[str, ...]] = {
     "blobs": ("sha256",),
     "registry": ("name",),
 }
+# Rows that are their key: writing one again changes nothing, so two submissions may bring the same script.
+CONTENT_ADDRESSED = frozenset({"blobs"})
 
 
 class Insert(msgspec.Struct, gc=False):
@@ -43,7 +45,7 @@ def fold(changes: list[Change]) -> list[Change]:
     """Return `changes` with every row written once: first expectation, last values, order of first touch.
 
     Shape in and out: a list in commit order. An update of a row inserted in the same list becomes part of
-    the insert. Raises ValueError when a row is inserted twice.
+    the insert. Raises ValueError when a row that is not content-addressed is inserted twice.
     """
     folded: dict[tuple[Any, ...], Change] = {}
     for change in changes:
@@ -51,6 +53,8 @@ def fold(changes: list[Change]) -> list[Change]:
             values = change.values
             identity = (change.table, *[values[column] for column in PRIMARY_KEYS[change.table]])
             if identity in folded:
+                if change.table in CONTENT_ADDRESSED:
+                    continue
                 raise ValueError(f"row {identity} is inserted twice in one batch")
             folded[identity] = Insert(change.table, dict(values))
             continue

@@ -11,6 +11,7 @@ StorageError
 │   └── StorageFull
 ├── CommitUnknown           COMMIT was sent and not answered: the leader row tells
 ├── Deposed                 another epoch leads
+├── ContentMissing           a file that a row names is gone or cut short
 └── ReadTimedOut            a reader was cut, so that it does not keep the write-ahead log from being emptied
 """
 
@@ -63,6 +64,10 @@ class CommitUnknown(StorageError):
 
 class Deposed(StorageError):
     """The leader row shows another epoch: this process may write no more."""
+
+
+class ContentMissing(StorageError):
+    """A blob or log file was removed or damaged from outside."""
 
 
 class ReadTimedOut(StorageError):

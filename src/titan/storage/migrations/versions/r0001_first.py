@@ -1,0 +1,312 @@
+"""The first schema.
+
+A migration is a record of what was: it repeats the words of `titan.storage.tables` and never imports them.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+FLAG = sa.Boolean().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    """Make every table, and the one row of the leader."""
+    _runs()
+    _jobs()
+    _edges()
+    _attempts()
+    _leader()
+    _meta()
+    _idempotency()
+    _blobs()
+    _registry()
+    _kv()
+    _kv_sets()
+    _log_index()
+    op.execute("INSERT INTO leader (id, epoch, batch, renewals) VALUES (1, 0, 0, 0)")
+
+
+def _runs() -> None:
+    op.create_table(
+        "runs",
+        sa.Column("seq", WHOLE, nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("generation", WHOLE, nullable=False),
+        sa.Column("agent_run_id", sa.Text(), nullable=False),
+        sa.Column("root_run_id", sa.Text(), nullable=False),
+        sa.Column("parent_run_id", sa.Text(), nullable=True),
+        sa.Column("parent_job_id", sa.Text(), nullable=True),
+        sa.Column("created_ms", WHOLE, nullable=False),
+        sa.Column("started_ms", WHOLE, nullable=True),
+        sa.Column("ended_ms", WHOLE, nullable=True),
+        sa.Column("cancel_requested", FLAG, nullable=False),
+        sa.Column("cancelled_on_request", FLAG, nullable=False),
+        sa.Column("jobs_total", WHOLE, nullable=False),
+        sa.Column("jobs_completed", WHOLE, nullable=False),
+        sa.Column("jobs_failed", WHOLE, nullable=False),
+        sa.Column("jobs_cancelled", WHOLE, nullable=False),
+        sa.Column("jobs_dead", WHOLE, nullable=False),
+        sa.CheckConstraint(
+            "(state IN ('COMPLETED', 'FAILED', 'CANCELLED')) = (ended_ms IS NOT NULL)", name="runs_ended"
+        ),
+        sa.CheckConstraint(
+            "state IN ('STAGED', 'QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')", name="runs_state"
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED') OR jobs_completed + jobs_failed + "
+            "jobs_cancelled + jobs_dead = jobs_total",
+            name="runs_complete",
+        ),
+        sa.CheckConstraint("(parent_run_id IS NULL) = (parent_job_id IS NULL)", name="runs_parent"),
+        sa.CheckConstraint("generation >= 1", name="runs_generation"),
+        sa.CheckConstraint(
+            "jobs_completed >= 0 AND jobs_failed >= 0 AND jobs_cancelled >= 0 AND jobs_dead >= 0 AND "
+            "jobs_completed + jobs_failed + jobs_cancelled + jobs_dead <= jobs_total",
+            name="runs_counts",
+        ),
+        sa.CheckConstraint("parent_run_id IS NOT NULL OR root_run_id = run_id", name="runs_root"),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("run_id", name="runs_run_id"),
+        sqlite_strict=True,
+    )
+    op.create_index("runs_agent_run", "runs", ["agent_run_id", "created_ms", "seq"], unique=False)
+    op.create_index("runs_created", "runs", ["created_ms", "seq"], unique=False)
+    op.create_index(
+        "runs_open",
+        "runs",
+        ["state"],
+        unique=False,
+        sqlite_where=sa.text("state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')"),
+        postgresql_where=sa.text("state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')"),
+    )
+
+
+def _jobs() -> None:
+    op.create_table(
+        "jobs",
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("ordinal", WHOLE, nullable=False),
+        sa.Column("spec", sa.LargeBinary(), nullable=False),
+        sa.Column("filename", sa.Text(), nullable=False),
+        sa.Column("priority", WHOLE, nullable=False),
+        sa.Column("requirement", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("generation", WHOLE, nullable=False),
+        sa.Column("attempt", WHOLE, nullable=False),
+        sa.Column("fence", WHOLE, nullable=False),
+        sa.Column("worker", sa.Text(), nullable=False),
+        sa.Column("failures", WHOLE, nullable=False),
+        sa.Column("losses", WHOLE, nullable=False),
+        sa.Column("due_ms", WHOLE, nullable=True),
+        sa.Column("cancel_requested", FLAG, nullable=False),
+        sa.Column("affinity_worker", sa.Text(), nullable=False),
+        sa.Column("exit_code", WHOLE, nullable=True),
+        sa.Column("ready_ms", WHOLE, nullable=True),
+        sa.Column("started_ms", WHOLE, nullable=True),
+        sa.Column("ended_ms", WHOLE, nullable=True),
+        sa.CheckConstraint(
+            "(state IN ('COMPLETED', 'FAILED', 'CANCELLED', 'DEAD')) = (ended_ms IS NOT NULL)", name="jobs_ended"
+        ),
+        sa.CheckConstraint("state <> 'COMPLETED' OR exit_code IS NULL OR exit_code = 0", name="jobs_success"),
+        sa.CheckConstraint("state <> 'DELAYED' OR due_ms IS NOT NULL", name="jobs_due"),
+        sa.CheckConstraint("state <> 'RUNNING' OR started_ms IS NOT NULL", name="jobs_running"),
+        sa.CheckConstraint(
+            "state IN ('BLOCKED', 'DELAYED', 'QUEUED', 'ASSIGNED', 'RUNNING', 'WAITING', 'COMPLETED', "
+            "'FAILED', 'CANCELLED', 'DEAD')",
+            name="jobs_state",
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('ASSIGNED', 'RUNNING') OR (fence > 0 AND attempt > 0 AND worker <> '')", name="jobs_held"
+        ),
+        sa.CheckConstraint(
+            "ordinal >= 0 AND generation >= 1 AND attempt >= 0 AND fence >= 0 AND failures >= 0 AND losses >= 0",
+            name="jobs_counts",
+        ),
+        sa.PrimaryKeyConstraint("job_id", "run_id"),
+        sa.UniqueConstraint("run_id", "ordinal", name="jobs_ordinal"),
+        sqlite_strict=True,
+    )
+
+
+def _edges() -> None:
+    op.create_table(
+        "edges",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("parent_id", sa.Text(), nullable=False),
+        sa.CheckConstraint("job_id <> parent_id", name="edges_self"),
+        sa.PrimaryKeyConstraint("run_id", "job_id", "parent_id"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+
+
+def _attempts() -> None:
+    op.create_table(
+        "attempts",
+        sa.Column("fence", WHOLE, autoincrement=False, nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("generation", WHOLE, nullable=False),
+        sa.Column("attempt", WHOLE, nullable=False),
+        sa.Column("worker", sa.Text(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("boot_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("lease_s", WHOLE, nullable=False),
+        sa.Column("lease_until_ms", WHOLE, nullable=True),
+        sa.Column("granted_ms", WHOLE, nullable=False),
+        sa.Column("started_ms", WHOLE, nullable=True),
+        sa.Column("ended_ms", WHOLE, nullable=True),
+        sa.Column("exit_code", WHOLE, nullable=True),
+        sa.Column("signal", WHOLE, nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("log_bytes", WHOLE, nullable=False),
+        sa.CheckConstraint("(state IN ('ASSIGNED', 'RUNNING')) = (ended_ms IS NULL)", name="attempts_ended"),
+        sa.CheckConstraint(
+            "fence > 0 AND attempt > 0 AND generation > 0 AND lease_s > 0 AND worker <> ''", name="attempts_held"
+        ),
+        sa.CheckConstraint("state <> 'RUNNING' OR started_ms IS NOT NULL", name="attempts_running"),
+        sa.CheckConstraint("state IN ('ASSIGNED', 'RUNNING', 'ENDED', 'RETURNED', 'LOST')", name="attempts_state"),
+        sa.CheckConstraint("log_bytes >= 0", name="attempts_log_bytes"),
+        sa.PrimaryKeyConstraint("fence"),
+        sqlite_strict=True,
+    )
+    op.create_index("attempts_job", "attempts", ["run_id", "job_id"], unique=False)
+    op.create_index(
+        "attempts_living",
+        "attempts",
+        ["state"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('ASSIGNED', 'RUNNING')"),
+        postgresql_where=sa.text("state IN ('ASSIGNED', 'RUNNING')"),
+    )
+
+
+def _leader() -> None:
+    op.create_table(
+        "leader",
+        sa.Column("id", WHOLE, autoincrement=False, nullable=False),
+        sa.Column("epoch", WHOLE, nullable=False),
+        sa.Column("batch", WHOLE, nullable=False),
+        sa.Column("renewals", WHOLE, nullable=False),
+        sa.CheckConstraint("epoch >= 0 AND batch >= 0 AND renewals >= 0", name="leader_counts"),
+        sa.CheckConstraint("id = 1", name="leader_one"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_strict=True,
+    )
+
+
+def _meta() -> None:
+    op.create_table(
+        "meta",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+
+
+def _idempotency() -> None:
+    op.create_table(
+        "idempotency",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("body_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("answer", sa.LargeBinary(), nullable=False),
+        sa.Column("created_ms", WHOLE, nullable=False),
+        sa.Column("expires_ms", WHOLE, nullable=False),
+        sa.CheckConstraint("expires_ms > created_ms", name="idempotency_kept"),
+        sa.PrimaryKeyConstraint("key"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+    op.create_index("idempotency_expires", "idempotency", ["expires_ms"], unique=False)
+
+
+def _blobs() -> None:
+    op.create_table(
+        "blobs",
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("size", WHOLE, nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=True),
+        sa.Column("created_ms", WHOLE, nullable=False),
+        sa.CheckConstraint("length(sha256) = 64", name="blobs_sha256"),
+        sa.CheckConstraint("size >= 0 AND (data IS NULL OR length(data) = size)", name="blobs_size"),
+        sa.PrimaryKeyConstraint("sha256"),
+        sqlite_strict=True,
+    )
+
+
+def _registry() -> None:
+    op.create_table(
+        "registry",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("size", WHOLE, nullable=False),
+        sa.Column("updated_ms", WHOLE, nullable=False),
+        sa.CheckConstraint("length(sha256) = 64 AND size >= 0", name="registry_entry"),
+        sa.PrimaryKeyConstraint("name"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+
+
+def _kv() -> None:
+    op.create_table(
+        "kv",
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_ms", WHOLE, nullable=True),
+        sa.CheckConstraint(
+            "kind IN ('t', 'b') OR (kind = 's' AND length(value) = 0 AND expires_ms IS NULL)", name="kv_kind"
+        ),
+        sa.CheckConstraint("length(key) >= 1", name="kv_key"),
+        sa.PrimaryKeyConstraint("key"),
+        sqlite_strict=True,
+    )
+    op.create_index(
+        "kv_expires",
+        "kv",
+        ["expires_ms"],
+        unique=False,
+        sqlite_where=sa.text("expires_ms IS NOT NULL"),
+        postgresql_where=sa.text("expires_ms IS NOT NULL"),
+    )
+
+
+def _kv_sets() -> None:
+    op.create_table(
+        "kv_sets",
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("member", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("key", "member"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+
+
+def _log_index() -> None:
+    op.create_table(
+        "log_index",
+        sa.Column("fence", WHOLE, nullable=False),
+        sa.Column("offset", WHOLE, nullable=False),
+        sa.Column("length", WHOLE, nullable=False),
+        sa.Column("segment", WHOLE, nullable=False),
+        sa.Column("position", WHOLE, nullable=False),
+        sa.CheckConstraint(
+            'fence > 0 AND "offset" >= 0 AND length > 0 AND segment > 0 AND position >= 0', name="log_index_range"
+        ),
+        sa.PrimaryKeyConstraint("fence", "offset"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
