@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Litestar, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import ParameterKwarg
 from litestar.routes import HTTPRoute
 
 from titan import __version__
@@ -60,7 +61,7 @@ def document(app: Litestar) -> dict[str, Any]:
 
 def _operation(handler: HTTPRouteHandler, path: str, types: dict[str, type]) -> dict[str, Any]:
     function = typing.cast(Any, handler.fn)
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     parameters = [
         _parameter(name, hints[name], parameter.default, f"{{{name}}}" in path)
         for name, parameter in inspect.signature(function).parameters.items()
@@ -100,6 +101,9 @@ def _base(name: str, text: str, body: dict[str, Any], answers: dict[str, Any]) -
 
 def _parameter(name: str, kind: Any, default: Any, in_path: bool) -> dict[str, Any]:
     required = in_path or default is inspect.Parameter.empty
+    for extra in typing.get_args(kind)[1:]:
+        if isinstance(extra, ParameterKwarg):
+            kind, name = typing.get_args(kind)[0], extra.query or name
     schema = msgspec.json.schema(kind)
     if not required:
         schema = {**schema, "default": default}

@@ -1,9 +1,11 @@
 """Runs: submit, list, look at, wait for, cancel, try again, extend."""
 
 import hashlib
+from typing import Annotated
 
 import msgspec
 from litestar import Response, get, post
+from litestar.params import Parameter
 
 from titan.core.events import CancelRun, News, RetryRun
 from titan.core.rows import RunRow
@@ -32,6 +34,7 @@ from titan.storage import queries
 from titan.storage.queries import RunFilter
 from titan_sdk.errors import Invalid, NotFound
 
+States = Annotated[str, Parameter(query="state")]  # `state` is a word of the framework's own
 _RETRY = msgspec.json.Decoder(RetryBody)
 
 
@@ -47,11 +50,11 @@ async def submit(request: Http) -> Response[Submitted]:
 
 @get("/runs", name="runs.list")
 async def list_runs(
-    request: Http, state: str = "", name: str = "", agent_run_id: str = "", limit: int = 100, before: str | None = None
+    request: Http, states: States = "", name: str = "", agent_run_id: str = "", limit: int = 100, before: str | None = None
 ) -> RunList:
     """List runs, newest first; `state` takes several words with commas, `name` a part of the name."""
     engine = engine_of(request)
-    which = RunFilter(run_states(state), name, agent_run_id)
+    which = RunFilter(run_states(states), name, agent_run_id)
     rows = page_rows(limit, engine.limits)
     try:
         page = await engine.read(lambda connection: queries.list_runs(connection, which, rows, before))
@@ -125,14 +128,14 @@ async def extend(request: Http, run: str) -> Response[Submitted]:
 
 
 @get("/runs/{run:str}/jobs", name="runs.jobs")
-async def list_jobs(request: Http, run: str, state: str = "", limit: int = 100, after: str | None = None) -> JobList:
+async def list_jobs(request: Http, run: str, states: States = "", limit: int = 100, after: str | None = None) -> JobList:
     """List a run's jobs in order of submission; `state` takes several words with commas, PENDING among them."""
     engine = engine_of(request)
-    states, rows = job_states(state), page_rows(limit, engine.limits)
+    which, rows = job_states(states), page_rows(limit, engine.limits)
 
     try:
         page = await engine.read(
-            lambda connection: queries.jobs_of_run(connection, run_in(connection, run).run_id, states, rows, after)
+            lambda connection: queries.jobs_of_run(connection, run_in(connection, run).run_id, which, rows, after)
         )
     except ValueError:
         raise Invalid("after is no cursor: take it from `next` of the page before") from None
