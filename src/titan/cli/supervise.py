@@ -147,6 +147,8 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=2,
             pass_fds=(self._parent_pipe, writing),
+            # Ctrl+C reaches the whole group; in which order it stops is decided here. One thread, so this is safe.
+            preexec_fn=_ignore_ctrl_c,  # noqa: PLW1509
         )
         os.close(writing)
         child.started_s, child.due_s, child.ready, child.ready_pipe = now_s, None, False, reading
@@ -227,6 +229,10 @@ def clean_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "TITAN_")) or name.startswith(kept)
     }
+
+
+def _ignore_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _signal(child: Child, number: signal.Signals) -> None:

@@ -45,7 +45,7 @@ def read_arguments(words: list[str]) -> Config:
         "--home", type=Path, required=True, help="the folder with the token; workers/NAME is made in it"
     )
     parser.add_argument("--join", type=_url, required=True, metavar="URL", help="the Master to work for")
-    parser.add_argument("--name", type=_id("worker name"), default="", help="HOST-1, HOST-2, ... unless said")
+    parser.add_argument("--name", type=_id("worker name"), help="HOST-1, HOST-2, ... unless said")
     parser.add_argument("--slots", type=_slots, default=len(os.sched_getaffinity(0)), help="jobs at a time")
     parser.add_argument("--capability", type=_id("capability"), action="append", default=[], metavar="TAG")
     parser.add_argument("--no-general", action="store_true", help=f"do not offer {GENERAL}")
@@ -61,7 +61,7 @@ def read_arguments(words: list[str]) -> Config:
     return Config(
         home=given.home,
         url=given.join,
-        name=given.name,
+        name=given.name or "",
         slots=given.slots,
         capabilities=capabilities,
         pass_env=tuple(name for name in given.pass_env.split(",") if name),
