@@ -16,6 +16,7 @@ from titan.core.events import ExtendRun, NewRun, RetryRun, SubmitRun
 from titan.core.rows import AttemptRow, JobRow, RunRow
 from titan.master.auth import Principal
 from titan.master.engine import Engine
+from titan.master.finding import run_now
 from titan.master.roles import Role
 from titan.master.show import run_view
 from titan.master.submission import Submission, check_as_graph
@@ -28,7 +29,7 @@ from titan.model.store import UploadBlob
 from titan.model.views import Resolution, Submitted
 from titan.storage import queries
 from titan.storage.connection import Connection
-from titan_sdk.errors import Conflict, Invalid, NotFound, Unavailable
+from titan_sdk.errors import Conflict, Invalid, Unavailable
 
 NAMES_AT_ONCE = 1_000
 EXTEND_TRIES = 3
@@ -82,7 +83,7 @@ async def submit(
             await engine.apply(SubmitRun(run, tuple(submission.jobs)), row, _uploads(engine, submission, files))
         else:
             await engine.submit_staged(run, submission.jobs, row, _uploads(engine, submission, files))
-        return await _answer(engine, accepted), False
+        return _answer(engine, accepted), False
 
 
 async def extend(
@@ -91,7 +92,7 @@ async def extend(
     """Add the jobs of `submission` to `run`; answers and raises as `submit` does."""
     async with engine.claims.claim(key, _hash(f"runs.extend {run.run_id}", submission)) as claim:
         if claim.stored is not None:
-            return await _answer(engine, _REMEMBERED.decode(claim.stored)), True
+            return _answer(engine, _REMEMBERED.decode(claim.stored)), True
         known = await _known_jobs(engine, run, submission)
         await check_as_graph(submission, set(known), engine.limits, turns)
         _check_size(run, submission, engine.limits)
@@ -101,7 +102,7 @@ async def extend(
         accepted = Accepted(run.run_id, await _warnings(engine, submission.jobs), resolved)
         row = claim.row(msgspec.json.encode(accepted), engine.clock().wall_ms)
         await _extend(engine, run, submission, known, row, _uploads(engine, submission, files))
-        return await _answer(engine, accepted), False
+        return _answer(engine, accepted), False
 
 
 async def _extend(
@@ -125,11 +126,8 @@ async def _extend(
             return
 
 
-async def _answer(engine: Engine, accepted: Accepted) -> Submitted:
-    run = await engine.read(lambda connection: queries.run(connection, accepted.run_id))
-    if run is None:
-        raise NotFound(f"run {accepted.run_id}, which this key submitted, is no longer kept")
-    return Submitted(run_view(run), accepted.warnings, accepted.resolved)
+def _answer(engine: Engine, accepted: Accepted) -> Submitted:
+    return Submitted(run_view(run_now(engine, accepted.run_id)), accepted.warnings, accepted.resolved)
 
 
 async def _answer_again(engine: Engine, accepted: Accepted, parent: Parent | None) -> Submitted:
@@ -138,7 +136,7 @@ async def _answer_again(engine: Engine, accepted: Accepted, parent: Parent | Non
     One that had ended badly before that attempt began is opened again: otherwise the attempt could never do
     better than the one before.
     """
-    answer = await _answer(engine, accepted)
+    answer = _answer(engine, accepted)
     if parent is None or answer.run.state not in (RunState.FAILED, RunState.CANCELLED):
         return answer
     whole = await engine.read(lambda connection: queries.whole_run(connection, accepted.run_id))
@@ -149,7 +147,7 @@ async def _answer_again(engine: Engine, accepted: Accepted, parent: Parent | Non
         await engine.apply(RetryRun(*whole))
     except Conflict:  # somebody else opened it meanwhile
         pass
-    return await _answer(engine, accepted)
+    return _answer(engine, accepted)
 
 
 async def _parent(engine: Engine, principal: Principal) -> Parent | None:
@@ -162,7 +160,7 @@ async def _parent(engine: Engine, principal: Principal) -> Parent | None:
         attempt = queries.attempt(connection, principal.fence)
         return Parent(run, job, attempt) if run and job and attempt else None
 
-    parent = await engine.read(read)
+    parent = engine.look(read)
     if parent is None:
         raise Conflict(f"job {principal.run_id}/{principal.job_id}, whose token this is, is not known any more")
     return parent

@@ -11,13 +11,13 @@ from titan.core.rows import JobRow, RunRow
 from titan.master.auth import Principal
 from titan.master.engine import Engine
 from titan.master.roles import Role
-from titan.model.ids import LEGACY_PREFIX, shown
+from titan.model.ids import LEGACY_PREFIX, RUN_ID_PATTERN, shown
 from titan.storage import queries
 from titan.storage.connection import Connection
 from titan.storage.queries import Ambiguous, Found
 from titan_sdk.errors import Conflict, Denied, NotFound, TitanError
 
-NEAR_IDS_MAX = 2_000
+NEAR_IDS_MAX = 500
 LISTED_MAX = 5
 
 
@@ -28,11 +28,25 @@ async def find(engine: Engine, text: str, caller_run: str | None) -> Found:
 
 async def find_run(engine: Engine, text: str) -> RunRow:
     """Return the run that `text` names: an id, a prefix, `@last` or `@last-failed`. Raises as `find` does."""
+    if RUN_ID_PATTERN.fullmatch(text):
+        return engine.look(lambda connection: run_in(connection, text))
     return await engine.read(lambda connection: run_in(connection, text))
+
+
+def run_now(engine: Engine, run_id: str) -> RunRow:
+    """Return a run by its full id, as it is now. Raises NotFound."""
+    return engine.look(lambda connection: run_in(connection, run_id))
+
+
+def job_now(engine: Engine, job: JobRow) -> JobRow:
+    """Return a job as it is now. Raises NotFound."""
+    return engine.look(lambda connection: job_in(connection, job.run_id, job.job_id))[1]
 
 
 async def find_job(engine: Engine, run: str, job: str) -> tuple[RunRow, JobRow]:
     """Return a job by its run and its id, with its run. Raises as `find` does."""
+    if RUN_ID_PATTERN.fullmatch(run):
+        return engine.look(lambda connection: job_in(connection, run, job))
     return await engine.read(lambda connection: job_in(connection, run, job))
 
 

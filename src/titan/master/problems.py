@@ -7,6 +7,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -96,7 +97,10 @@ def encode(error: TitanError) -> tuple[int, dict[str, str], bytes]:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return error.status, headers, msgspec.json.encode(to_problem(error))
+    document = to_problem(error)
+    if isinstance(error, HttpError):
+        document["title"] = HTTPStatus(error.status).phrase
+    return error.status, headers, msgspec.json.encode(document)
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -104,7 +108,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     ours = translate(error, request_id_of(request.scope))
     status, headers, body = encode(ours)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
-        headers["allow"] = error.headers["allow"]
+        headers["allow"] = _allowed(error)
     return Response(content=body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -129,13 +133,18 @@ def _of_framework(error: HTTPException) -> TitanError:
     if error.status_code == 404:
         return NotFound("there is no such route", hint="GET /api/v1/openapi.json lists them all")
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "")
-        return HttpError(405, f"this route does not have that method; it has {allowed}")
+        return HttpError(405, f"this route does not have that method; it has {_allowed(error)}")
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         problems = [_of_parameter(part) for part in error.extra if isinstance(part, dict)]
         if problems:
             return invalid(problems, "the request cannot be accepted")
     return Invalid(error.detail or "the request cannot be accepted")
+
+
+def _allowed(error: HTTPException) -> str:
+    """Return the methods of a route; OPTIONS, which the framework adds, is nobody's."""
+    named = (error.headers or {}).get("allow", "").split(", ")
+    return ", ".join(sorted(set(named) - {"OPTIONS"}))
 
 
 def _of_parameter(part: Mapping[str, Any]) -> Problem:

@@ -7,8 +7,7 @@ from titan.core import reasons
 from titan.core.events import CancelJob, News
 from titan.core.rows import AttemptRow, JobRow
 from titan.master.api.site import Http, Site, caller_run, deadline, engine_of, principal_of, site_of, wait_s
-from titan.master.engine import Engine
-from titan.master.finding import find, find_job, job_in, must_own
+from titan.master.finding import find, find_job, job_now, must_own
 from titan.master.show import job_view, run_view
 from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES
 from titan.model.views import Explanation, JobAnswer, JobView, JobWait, Lookup
@@ -61,7 +60,7 @@ async def wait(request: Http, run: str, job: str, timeout_s: float = 25.0) -> Jo
     _, row = await find_job(engine, run, job)
     with engine.live.watch(("job", row.run_id, row.job_id), only=_is_over) as watch:
         while True:
-            row = await _again(engine, row)
+            row = job_now(engine, row)
             over = row.state in FINAL_JOB_STATES
             if over or not left_s():
                 return JobWait(over, job_view(row))
@@ -75,7 +74,7 @@ async def cancel(request: Http, run: str, job: str) -> JobAnswer:
     run_row, row = await find_job(engine, run, job)
     await must_own(engine, principal_of(request), run_row)
     await engine.apply(CancelJob(row.run_id, row.job_id))
-    return JobAnswer(job_view(await _again(engine, row)))
+    return JobAnswer(job_view(job_now(engine, row)))
 
 
 @get("/runs/{run:str}/jobs/{job:str}/log", name="jobs.log")
@@ -161,10 +160,6 @@ def _log_answer(found: FoundLog) -> Response[bytes]:
 
 def _is_over(news: News) -> bool:
     return news.data["state"] in FINAL_JOB_STATES
-
-
-async def _again(engine: Engine, row: JobRow) -> JobRow:
-    return (await engine.read(lambda connection: job_in(connection, row.run_id, row.job_id)))[1]
 
 
 HANDLERS = [lookup, get_job, explain, wait, cancel, log]

@@ -22,8 +22,7 @@ from titan.master.api.site import (
     run_states,
     wait_s,
 )
-from titan.master.engine import Engine
-from titan.master.finding import find_run, must_own, run_in
+from titan.master.finding import find_run, must_own, run_in, run_now
 from titan.master.show import job_view, run_view
 from titan.master.submission import Receiver
 from titan.master.turns import Turns
@@ -50,7 +49,12 @@ async def submit(request: Http) -> Response[Submitted]:
 
 @get("/runs", name="runs.list")
 async def list_runs(
-    request: Http, states: States = "", name: str = "", agent_run_id: str = "", limit: int = 100, before: str | None = None
+    request: Http,
+    states: States = "",
+    name: str = "",
+    agent_run_id: str = "",
+    limit: int = 100,
+    before: str | None = None,
 ) -> RunList:
     """List runs, newest first; `state` takes several words with commas, `name` a part of the name."""
     engine = engine_of(request)
@@ -82,7 +86,7 @@ async def wait(request: Http, run: str, generation: int | None = None, timeout_s
 
     with engine.live.watch(("run", row.run_id), only=matters) as watch:
         while True:
-            row = await _again(engine, row)
+            row = run_now(engine, row.run_id)
             if _ended(row, wanted) or not left_s():
                 return RunWait(_ended(row, wanted), run_view(row))
             await watch.changed(left_s())
@@ -95,7 +99,7 @@ async def cancel(request: Http, run: str) -> RunAnswer:
     row = await find_run(engine, run)
     await must_own(engine, principal_of(request), row)
     await engine.apply(CancelRun(row.run_id))
-    return RunAnswer(run_view(await _again(engine, row)))
+    return RunAnswer(run_view(run_now(engine, row.run_id)))
 
 
 @post("/runs/{run:str}/retry", name="runs.retry", status_code=200, opt={"body": RetryBody})
@@ -112,7 +116,7 @@ async def retry(request: Http, run: str) -> RunAnswer:
             if whole is None:
                 raise NotFound(f"run {row.run_id} is no longer kept")
             await engine.apply(RetryRun(*whole, body.job_ids), claim.row(b"{}", engine.clock().wall_ms))
-    return RunAnswer(run_view(await _again(engine, row)))
+    return RunAnswer(run_view(run_now(engine, row.run_id)))
 
 
 @post("/runs/{run:str}/extend", name="runs.extend", opt={"body": ExtendBody, "status": (201, 200)})
@@ -128,7 +132,9 @@ async def extend(request: Http, run: str) -> Response[Submitted]:
 
 
 @get("/runs/{run:str}/jobs", name="runs.jobs")
-async def list_jobs(request: Http, run: str, states: States = "", limit: int = 100, after: str | None = None) -> JobList:
+async def list_jobs(
+    request: Http, run: str, states: States = "", limit: int = 100, after: str | None = None
+) -> JobList:
     """List a run's jobs in order of submission; `state` takes several words with commas, PENDING among them."""
     engine = engine_of(request)
     which, rows = job_states(states), page_rows(limit, engine.limits)
@@ -144,13 +150,6 @@ async def list_jobs(request: Http, run: str, states: States = "", limit: int = 1
 
 def _ended(row: RunRow, generation: int) -> bool:
     return row.generation > generation or (row.generation == generation and row.state in FINAL_RUN_STATES)
-
-
-async def _again(engine: Engine, row: RunRow) -> RunRow:
-    now = await engine.read(lambda connection: queries.run(connection, row.run_id))
-    if now is None:
-        raise NotFound(f"run {row.run_id} is no longer kept")
-    return now
 
 
 HANDLERS = [submit, list_runs, get_run, wait, cancel, retry, extend, list_jobs]

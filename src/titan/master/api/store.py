@@ -100,7 +100,8 @@ def _route(name: str, kind: type[B], act: Act[B]) -> tuple[str, FastRoute]:
 
 async def _get(call: Call, body: Get) -> StoreValue:
     """Return a value; null when the key is missing."""
-    found = await _read(call, partial(kv.get, key=_key(call, body.key)))
+    engine = call.site.engine
+    found = engine.look(partial(kv.get, key=_key(call, body.key), now_ms=engine.clock().wall_ms))
     return _shown(done(found))
 
 
