@@ -40,7 +40,7 @@ from titan_sdk.errors import TitanError
 READERS = 4
 STOP_EXTEND_MS = 15 * 60_000
 STOP_S_MAX = 5.0
-PRUNE_EVERY_S = 60.0
+CLEAN_UP_EVERY_S = 60.0
 STOPPING = "the Master is stopping"
 LOG = logging.getLogger("titan.master")
 T = TypeVar("T")
@@ -126,8 +126,8 @@ class Engine:
         Each chunk is taken when the one before is durable. Raises as `apply` does; nothing of the run was
         ever visible then, and its rows are swept.
         """
-        await self.apply(StageRun(run, len(jobs)), (), operations)
         try:
+            await self.apply(StageRun(run, len(jobs)), (), operations)
             for chunk in in_chunks(jobs):
                 await self.apply(StageJobs(run.run_id, chunk))
             return await self.apply(FlipRun(run.run_id), extra)
@@ -196,16 +196,19 @@ class Engine:
         self._shell.add(entry)
         return await future
 
+    async def clean_up(self) -> None:
+        """Sweep what broken uploads left and drop what has expired, in small operations between other work."""
+        while await self.mutate(Prune(self.clock().wall_ms)):
+            pass
+        while self._shell.leftovers:
+            run_id = self._shell.leftovers.pop()
+            while await self.mutate(SweepStage(run_id)):
+                pass
+
     async def _keep_house(self) -> None:
-        """Sweep what broken uploads left, and drop what has expired; in small operations between other work."""
         while True:
             try:
-                while await self.mutate(Prune(self.clock().wall_ms)):
-                    pass
-                while self._shell.leftovers:
-                    run_id = self._shell.leftovers.pop()
-                    while await self.mutate(SweepStage(run_id)):
-                        pass
+                await self.clean_up()
             except TitanError as error:
                 LOG.info("cleaning up is put off: %s", error)  # a load lists what is left over anew
-            await asyncio.sleep(PRUNE_EVERY_S)
+            await asyncio.sleep(CLEAN_UP_EVERY_S)
