@@ -27,6 +27,7 @@ from titan.storage.tables import kv, kv_sets
 
 TEXT, BYTES, SET = "t", "b", "s"
 DIGITS_MAX = 4_000  # of a counter: Python turns at most 4,300 into a number
+_TOO_LARGE = 10**DIGITS_MAX
 _NUMBER = re.compile(rb"-?[0-9]{1,%d}" % DIGITS_MAX)
 _AFTER_ALL = b"\xff"  # no UTF-8 text begins with this byte
 
@@ -167,10 +168,10 @@ def incr(connection: Connection, operation: StoreIncr, limits: Limits) -> str:
     kind, value = found or (TEXT, b"0")
     if kind != TEXT or not _NUMBER.fullmatch(value):
         raise _wrong_type(operation.key, "something that is no whole decimal number as text: incr cannot count it")
-    if abs(operation.by) >= 10**DIGITS_MAX:
+    if abs(operation.by) >= _TOO_LARGE:
         raise Refused("invalid", f"by has more than {DIGITS_MAX} digits")
     total = int(value) + operation.by
-    if abs(total) >= 10**DIGITS_MAX:
+    if abs(total) >= _TOO_LARGE:
         raise Refused("invalid", f"the sum has more than {DIGITS_MAX} digits")
     result = str(total)
     if found is None:

@@ -50,9 +50,12 @@ def _col(name: str, kind: TypeEngine[Any] = _Text, key: bool = False, null: bool
     return Column(name, kind, primary_key=key, nullable=null)
 
 
-def _words(kind: type[enum.StrEnum], among: Collection[enum.StrEnum] | None = None) -> str:
-    """Return the states as an SQL list, in the order of their declaration, so that the text never changes by chance."""
-    return "(" + ", ".join(f"'{state}'" for state in kind if among is None or state in among) + ")"
+def _one_of(column: str, kind: type[enum.StrEnum], among: Collection[enum.StrEnum] | None = None) -> str:
+    """Return the rule that `column` is one of the states, in the order of their declaration.
+
+    Not `IN (...)`: SQLite builds a tree of such a list for every row it checks, 12 us a row against 2 us.
+    """
+    return "(" + " OR ".join(f"{column} = '{state}'" for state in kind if among is None or state in among) + ")"
 
 
 def _check(table: str, name: str, rule: str) -> CheckConstraint:
@@ -65,9 +68,9 @@ def _partial_index(name: str, column: str, rule: str) -> Index:
 
 
 # What is not over. A query repeats the words of a partial index to be answered from it.
-RUN_OPEN = f"state NOT IN {_words(RunState, FINAL_RUN_STATES)}"
-JOB_OPEN = f"jobs.state NOT IN {_words(JobState, FINAL_JOB_STATES)}"
-LIVING = f"state IN {_words(AttemptState, LIVING_ATTEMPT_STATES)}"
+RUN_OPEN = _one_of("state", RunState, set(RunState) - FINAL_RUN_STATES)
+JOB_OPEN = _one_of("jobs.state", JobState, set(JobState) - FINAL_JOB_STATES)
+LIVING = _one_of("state", AttemptState, LIVING_ATTEMPT_STATES)
 
 runs = Table(
     "runs",
@@ -93,9 +96,9 @@ runs = Table(
     _col("jobs_cancelled", _Whole),
     _col("jobs_dead", _Whole),
     UniqueConstraint("run_id", name="runs_run_id"),
-    _check("runs", "state", f"state IN {_words(RunState)}"),
+    _check("runs", "state", _one_of("state", RunState)),
     # A run that has ended says when; one that goes on has no end.
-    _check("runs", "ended", f"(state IN {_words(RunState, FINAL_RUN_STATES)}) = (ended_ms IS NOT NULL)"),
+    _check("runs", "ended", f"{_one_of('state', RunState, FINAL_RUN_STATES)} = (ended_ms IS NOT NULL)"),
     _check("runs", "generation", "generation >= 1"),
     # Lineage is known whole or not at all; a run nobody submitted from inside is its own root.
     _check("runs", "parent", "(parent_run_id IS NULL) = (parent_job_id IS NULL)"),
@@ -145,10 +148,12 @@ jobs = Table(
     _col("started_ms", _Whole, null=True),
     _col("ended_ms", _Whole, null=True),
     UniqueConstraint("run_id", "ordinal", name="jobs_ordinal"),
-    _check("jobs", "state", f"state IN {_words(JobState)}"),
-    _check("jobs", "ended", f"(state IN {_words(JobState, FINAL_JOB_STATES)}) = (ended_ms IS NOT NULL)"),
+    _check("jobs", "state", _one_of("state", JobState)),
+    _check("jobs", "ended", f"{_one_of('state', JobState, FINAL_JOB_STATES)} = (ended_ms IS NOT NULL)"),
     # A job that somebody holds says who, and under which fence.
-    _check("jobs", "held", "state NOT IN ('ASSIGNED', 'RUNNING') OR (fence > 0 AND attempt > 0 AND worker <> '')"),
+    _check(
+        "jobs", "held", "(state <> 'ASSIGNED' AND state <> 'RUNNING') OR (fence > 0 AND attempt > 0 AND worker <> '')"
+    ),
     _check("jobs", "running", "state <> 'RUNNING' OR started_ms IS NOT NULL"),
     # Whatever waits for a time says which: a delayed job without one would wait for ever.
     _check("jobs", "due", "state <> 'DELAYED' OR due_ms IS NOT NULL"),
@@ -194,8 +199,8 @@ attempts = Table(
     _col("signal", _Whole),
     _col("cause"),
     _col("log_bytes", _Whole),
-    _check("attempts", "state", f"state IN {_words(AttemptState)}"),
-    _check("attempts", "ended", f"(state IN {_words(AttemptState, LIVING_ATTEMPT_STATES)}) = (ended_ms IS NULL)"),
+    _check("attempts", "state", _one_of("state", AttemptState)),
+    _check("attempts", "ended", f"{LIVING} = (ended_ms IS NULL)"),
     _check("attempts", "running", "state <> 'RUNNING' OR started_ms IS NOT NULL"),
     # Without a worker, a lease and a fence nobody could ever end it.
     _check("attempts", "held", "fence > 0 AND attempt > 0 AND generation > 0 AND lease_s > 0 AND worker <> ''"),
@@ -276,7 +281,7 @@ kv = Table(
     _col("value", _Bytes),
     _col("expires_ms", _Whole, null=True),
     _check("kv", "key", "length(key) >= 1"),
-    _check("kv", "kind", "kind IN ('t', 'b') OR (kind = 's' AND length(value) = 0 AND expires_ms IS NULL)"),
+    _check("kv", "kind", "kind = 't' OR kind = 'b' OR (kind = 's' AND length(value) = 0 AND expires_ms IS NULL)"),
     _partial_index("kv_expires", "expires_ms", "expires_ms IS NOT NULL"),
     sqlite_strict=True,
 )

@@ -53,14 +53,17 @@ def _runs() -> None:
         sa.Column("jobs_cancelled", WHOLE, nullable=False),
         sa.Column("jobs_dead", WHOLE, nullable=False),
         sa.CheckConstraint(
-            "(state IN ('COMPLETED', 'FAILED', 'CANCELLED')) = (ended_ms IS NOT NULL)", name="runs_ended"
+            "(state = 'COMPLETED' OR state = 'FAILED' OR state = 'CANCELLED') = (ended_ms IS NOT NULL)",
+            name="runs_ended",
         ),
         sa.CheckConstraint(
-            "state IN ('STAGED', 'QUEUED', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')", name="runs_state"
+            "(state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING' OR state = 'COMPLETED' OR state "
+            "= 'FAILED' OR state = 'CANCELLED')",
+            name="runs_state",
         ),
         sa.CheckConstraint(
-            "state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED') OR jobs_completed + jobs_failed + "
-            "jobs_cancelled + jobs_dead = jobs_total",
+            "(state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING') OR jobs_completed + "
+            "jobs_failed + jobs_cancelled + jobs_dead = jobs_total",
             name="runs_complete",
         ),
         sa.CheckConstraint("(parent_run_id IS NULL) = (parent_job_id IS NULL)", name="runs_parent"),
@@ -82,8 +85,8 @@ def _runs() -> None:
         "runs",
         ["state"],
         unique=False,
-        sqlite_where=sa.text("state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')"),
-        postgresql_where=sa.text("state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')"),
+        sqlite_where=sa.text("(state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING')"),
+        postgresql_where=sa.text("(state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING')"),
     )
 
 
@@ -113,19 +116,23 @@ def _jobs() -> None:
         sa.Column("started_ms", WHOLE, nullable=True),
         sa.Column("ended_ms", WHOLE, nullable=True),
         sa.CheckConstraint(
-            "(state IN ('COMPLETED', 'FAILED', 'CANCELLED', 'DEAD')) = (ended_ms IS NOT NULL)", name="jobs_ended"
+            "(state <> 'ASSIGNED' AND state <> 'RUNNING') OR (fence > 0 AND attempt > 0 AND worker <> '')",
+            name="jobs_held",
+        ),
+        sa.CheckConstraint(
+            "(state = 'BLOCKED' OR state = 'DELAYED' OR state = 'QUEUED' OR state = 'ASSIGNED' OR state "
+            "= 'RUNNING' OR state = 'WAITING' OR state = 'COMPLETED' OR state = 'FAILED' OR state = "
+            "'CANCELLED' OR state = 'DEAD')",
+            name="jobs_state",
+        ),
+        sa.CheckConstraint(
+            "(state = 'COMPLETED' OR state = 'FAILED' OR state = 'CANCELLED' OR state = 'DEAD') = "
+            "(ended_ms IS NOT NULL)",
+            name="jobs_ended",
         ),
         sa.CheckConstraint("state <> 'COMPLETED' OR exit_code IS NULL OR exit_code = 0", name="jobs_success"),
         sa.CheckConstraint("state <> 'DELAYED' OR due_ms IS NOT NULL", name="jobs_due"),
         sa.CheckConstraint("state <> 'RUNNING' OR started_ms IS NOT NULL", name="jobs_running"),
-        sa.CheckConstraint(
-            "state IN ('BLOCKED', 'DELAYED', 'QUEUED', 'ASSIGNED', 'RUNNING', 'WAITING', 'COMPLETED', "
-            "'FAILED', 'CANCELLED', 'DEAD')",
-            name="jobs_state",
-        ),
-        sa.CheckConstraint(
-            "state NOT IN ('ASSIGNED', 'RUNNING') OR (fence > 0 AND attempt > 0 AND worker <> '')", name="jobs_held"
-        ),
         sa.CheckConstraint(
             "ordinal >= 0 AND generation >= 1 AND attempt >= 0 AND fence >= 0 AND failures >= 0 AND losses >= 0",
             name="jobs_counts",
@@ -170,12 +177,15 @@ def _attempts() -> None:
         sa.Column("signal", WHOLE, nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("log_bytes", WHOLE, nullable=False),
-        sa.CheckConstraint("(state IN ('ASSIGNED', 'RUNNING')) = (ended_ms IS NULL)", name="attempts_ended"),
+        sa.CheckConstraint(
+            "(state = 'ASSIGNED' OR state = 'RUNNING' OR state = 'ENDED' OR state = 'RETURNED' OR state = 'LOST')",
+            name="attempts_state",
+        ),
+        sa.CheckConstraint("(state = 'ASSIGNED' OR state = 'RUNNING') = (ended_ms IS NULL)", name="attempts_ended"),
         sa.CheckConstraint(
             "fence > 0 AND attempt > 0 AND generation > 0 AND lease_s > 0 AND worker <> ''", name="attempts_held"
         ),
         sa.CheckConstraint("state <> 'RUNNING' OR started_ms IS NOT NULL", name="attempts_running"),
-        sa.CheckConstraint("state IN ('ASSIGNED', 'RUNNING', 'ENDED', 'RETURNED', 'LOST')", name="attempts_state"),
         sa.CheckConstraint("log_bytes >= 0", name="attempts_log_bytes"),
         sa.PrimaryKeyConstraint("fence"),
         sqlite_strict=True,
@@ -186,8 +196,8 @@ def _attempts() -> None:
         "attempts",
         ["state"],
         unique=False,
-        sqlite_where=sa.text("state IN ('ASSIGNED', 'RUNNING')"),
-        postgresql_where=sa.text("state IN ('ASSIGNED', 'RUNNING')"),
+        sqlite_where=sa.text("(state = 'ASSIGNED' OR state = 'RUNNING')"),
+        postgresql_where=sa.text("(state = 'ASSIGNED' OR state = 'RUNNING')"),
     )
 
 
@@ -268,7 +278,7 @@ def _kv() -> None:
         sa.Column("value", sa.LargeBinary(), nullable=False),
         sa.Column("expires_ms", WHOLE, nullable=True),
         sa.CheckConstraint(
-            "kind IN ('t', 'b') OR (kind = 's' AND length(value) = 0 AND expires_ms IS NULL)", name="kv_kind"
+            "kind = 't' OR kind = 'b' OR (kind = 's' AND length(value) = 0 AND expires_ms IS NULL)", name="kv_kind"
         ),
         sa.CheckConstraint("length(key) >= 1", name="kv_key"),
         sa.PrimaryKeyConstraint("key"),
