@@ -99,8 +99,8 @@ class Finder:
         path = os.path.join(home_folder(self._environ), "endpoint.json")
         try:
             with open(path, encoding="utf-8") as file:
-                return _parse(str(json.load(file)["url"]), path)
-        except (OSError, ValueError, KeyError, TypeError, Invalid):
+                return _parse(json.load(file)["url"], path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, Invalid):
             return None
 
     def _token_for(self, endpoint: Endpoint, recorded: Endpoint | None) -> str:

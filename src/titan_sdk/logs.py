@@ -24,20 +24,12 @@ class LogCalls(ObserveCalls):
         Bytes that are not UTF-8 are shown as U+FFFD. Of more than 16 MiB it is the tail; `follow_logs` gives all.
         `id` is a job's id, or `run/job`. Example: ``client.fetch_logs("train_model")``. Raises NotFound.
         """
-        path = _log_path(*self.find_job(id))
-        data, total = self._log_piece(path, 0)
-        begin = max(0, total - FETCH_BYTES_MAX)
-        pieces = [] if begin else [data]
-        at = begin or len(data)
-        while at < total:
-            data, _ = self._log_piece(path, at)
-            if not data:
-                break
-            pieces.append(data)
-            at += len(data)
-        log = b"".join(pieces)
+        run_id, job_id = self.find_job(id)
+        query = {"offset": -FETCH_BYTES_MAX, "limit": FETCH_BYTES_MAX}
+        answer = self._transport.call("GET", f"runs/{run_id}/jobs/{segment(job_id)}/log", query=query)
         # A tail may begin inside a character, whose rest is no error of the log.
-        return (log.lstrip(CONTINUATION_BYTES) if begin else log).decode("utf-8", "replace")
+        whole = answer.headers["titan-log-offset"] == "0"
+        return (answer.body if whole else answer.body.lstrip(CONTINUATION_BYTES)).decode("utf-8", "replace")
 
     def follow_logs(self, id: str) -> Iterator[str]:  # noqa: A002
         """Yield a job's log as it grows, from its beginning until the job has ended; pieces are not lines.
@@ -76,12 +68,3 @@ class LogCalls(ObserveCalls):
             at += len(answer.body)
             if answer.headers["titan-log-complete"] == "true" and at >= int(answer.headers["titan-log-total"]):
                 return
-
-    def _log_piece(self, path: str, offset: int) -> tuple[bytes, int]:
-        """Return the bytes from `offset` on, at most PIECE_BYTES, and how many the whole log has now."""
-        answer = self._transport.call("GET", path, query={"offset": offset, "limit": PIECE_BYTES})
-        return answer.body, int(answer.headers["titan-log-total"])
-
-
-def _log_path(run_id: str, job_id: str) -> str:
-    return f"runs/{run_id}/jobs/{segment(job_id)}/log"

@@ -11,10 +11,11 @@ is sent, so a DAG of 100,000 jobs needs no more memory than its TitanJob objects
 
 from __future__ import annotations
 
-import os
+from operator import attrgetter
 
 from titan_sdk.errors import FileMissing, Invalid
 from titan_sdk.job import GENERAL, TitanJob
+from titan_sdk.scripts import Scripts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     Problems = list[dict[str, str]]
 
 JOBS_INLINE_MAX = 1_000
-BLOB_INLINE_BYTES_MAX = 64 * 1024
-BLOBS_INLINE_BYTES_MAX = 6 * 1024 * 1024
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 BROKEN: list[dict[str, str]] = [{}]
@@ -33,9 +32,10 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DEFAULTS = vars(TitanJob("", ""))
 _IN_OTHER_FORM = {"job_id", "filename", "script_content", "args", "parents", "requirement", "delay", "env"}
-_AS_THEY_ARE = {field: value for field, value in _DEFAULTS.items() if field not in _IN_OTHER_FORM}
+_AS_THEY_ARE = [field for field in vars(TitanJob("", "")) if field not in _IN_OTHER_FORM]
+_values_of = attrgetter(*_AS_THEY_ARE)
+_DEFAULTS = _values_of(TitanJob("", ""))
 
 
 class Submission:
@@ -129,73 +129,13 @@ class Submission:
             yield b"\n".join(pending) + b"\n"
 
     def _with_place(self, problem: dict[str, str]) -> dict[str, str]:
-        looked = self.scripts.missing.get(problem.get("job_id", ""))
-        if problem.get("code") != "file_not_found" or looked is None:
+        if problem.get("code") != "file_not_found":
             return problem
+        job = next((job for job in self._jobs if job.job_id == problem.get("job_id")), None)
+        if job is None:
+            return problem
+        looked = self.scripts.named(_name_of(job)).path
         return {**problem, "message": f"{problem.get('message', '')} (on this disk it was looked for at {looked})"}
-
-
-class Scripts:
-    """The contents a submission needs, once per hash: small ones to send along, large ones to PUT first.
-
-    `inline` maps SHA-256 to base64, `large` SHA-256 to the content or the path that holds it, `missing` a job's id
-    to the absolute path where its file was looked for.
-    """
-
-    def __init__(self) -> None:
-        self.inline: dict[str, str] = {}
-        self.large: dict[str, bytes | str] = {}
-        self.missing: dict[str, str] = {}
-        self._inline_bytes = 0
-        self._by_path: dict[str, str | None] = {}
-
-    def of_content(self, content: bytes) -> str:
-        """Keep `content` for sending; return its SHA-256."""
-        from hashlib import sha256
-
-        digest = sha256(content).hexdigest()
-        if digest not in self.inline and digest not in self.large:
-            room = self._inline_bytes + len(content) <= BLOBS_INLINE_BYTES_MAX
-            if len(content) <= BLOB_INLINE_BYTES_MAX and room:
-                from base64 import b64encode
-
-                self.inline[digest] = b64encode(content).decode()
-                self._inline_bytes += len(content)
-            else:
-                self.large[digest] = content
-        return digest
-
-    def of_file(self, path: str) -> str | None:
-        """Return the SHA-256 of the regular file `path`, read at the first call; None when there is none.
-
-        Raises OSError when it is there and cannot be read.
-        """
-        if path not in self._by_path:
-            self._by_path[path] = self._read(path) if os.path.lexists(path) else None
-        return self._by_path[path]
-
-    def _read(self, path: str) -> str:
-        import stat
-
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise OSError("it is not a regular file")
-        with open(path, "rb") as file:
-            content = file.read(BLOB_INLINE_BYTES_MAX + 1)
-            if len(content) <= BLOB_INLINE_BYTES_MAX:
-                return self.of_content(content)
-        digest = _hash_file(path)
-        self.large[digest] = path
-        return digest
-
-
-def _hash_file(path: str) -> str:
-    from hashlib import sha256
-
-    digest = sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES * 4):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _encoder() -> Callable[[Any], str]:
@@ -206,12 +146,12 @@ def _encoder() -> Callable[[Any], str]:
 
 def _job_document(job: TitanJob, scripts: Scripts, problems: Problems) -> dict[str, Any]:
     """Return the JSON form of `job`, defaults left out; append what this side finds wrong."""
-    document: dict[str, Any] = {"job_id": job.job_id}
+    document: dict[str, Any] = {"job_id": job.job_id, "filename": _name_of(job)}
     _add_script(document, job, scripts, problems)
-    for field, default in _AS_THEY_ARE.items():
-        value = getattr(job, field)
-        if value is not default and value != default:
-            document[field] = value
+    values = _values_of(job)
+    if values != _DEFAULTS:
+        named = zip(_AS_THEY_ARE, values, _DEFAULTS, strict=True)
+        document.update({field: value for field, value, default in named if value != default})
     if job.args is not None and job.args != "":
         document["args"] = _args(job, problems)
     if job.parents:
@@ -225,31 +165,27 @@ def _job_document(job: TitanJob, scripts: Scripts, problems: Problems) -> dict[s
     return document
 
 
+def _name_of(job: TitanJob) -> Any:
+    name = job.filename
+    return name if isinstance(name, str) or not hasattr(name, "__fspath__") else name.__fspath__()
+
+
 def _add_script(document: dict[str, Any], job: TitanJob, scripts: Scripts, problems: Problems) -> None:
-    name: Any = job.filename
-    if hasattr(name, "__fspath__"):
-        name = os.fspath(name)
-    document["filename"] = name
     if job.script_content is not None:
         document["script"] = _content(job, scripts, problems)
         return
+    name = document["filename"]
     if not isinstance(name, str) or not name or "\0" in name:
         return  # the Master says what is wrong with it
-    document["filename"] = _lasting_name(name)
-    path = os.path.abspath(name)
-    try:
-        digest = scripts.of_file(path)
-    except OSError as error:
-        why = error.strerror or str(error)
-        problems.append(_problem(job, "script", f"{name} cannot be read: {why}"))
+    script = scripts.named(name)
+    document["filename"] = script.name
+    if script.problem:
+        problems.append(_problem(job, "script", f"{name} cannot be read: {script.problem}"))
         document["script"] = BROKEN
-        return
-    if digest is None:
-        scripts.missing[str(job.job_id)] = path
-        return
-    document["script"] = digest
-    if "TITAN_JOB_ID" not in os.environ:
-        document["source_path"] = path
+    elif script.digest:
+        document["script"] = script.digest
+    if script.source_path:
+        document["source_path"] = script.source_path
 
 
 def _content(job: TitanJob, scripts: Scripts, problems: Problems) -> Any:
@@ -260,16 +196,6 @@ def _content(job: TitanJob, scripts: Scripts, problems: Problems) -> Any:
         problems.append(_problem(job, "script", f"script_content is neither text nor bytes: {error}"))
         return BROKEN
     return scripts.of_content(data)
-
-
-def _lasting_name(name: str) -> str:
-    """Return `name` without the attempt's private folder, so that the next attempt submits the same bytes."""
-    folder = os.environ.get("TITAN_WORKDIR")
-    if folder and os.path.isabs(name):
-        for root in (folder, os.path.realpath(folder)):
-            if name.startswith(root + os.sep):
-                return name[len(root) + 1 :]
-    return name
 
 
 def _args(job: TitanJob, problems: Problems) -> Any:
