@@ -1,0 +1,1 @@
+"""`./dev kill`: kill -9 under load, judged from a ledger that the jobs write themselves."""
