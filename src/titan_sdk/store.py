@@ -81,7 +81,7 @@ class StoreCalls(Api):
         while True:
             document = {"prefix": prefix, "limit": PAGE_KEYS, "after": after}
             page = self._post("store/list", document, changes=False)
-            keys.extend(entry["key"] for entry in page["entries"])
+            keys.extend(page["keys"])
             after = page["next"]
             if after is None:
                 return keys

@@ -5,7 +5,7 @@ token, patience and errors are the same.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import functools
 from typing import Any
 
 from titan_sdk import TitanClient
@@ -13,7 +13,7 @@ from titan_sdk import TitanClient
 Document = dict[str, Any]
 WAIT_S = 25.0
 LOG_BYTES = 1024 * 1024
-PAGE_ROWS = 1_000
+SHORT_IDS_MAX = 200
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Named:
     A run of a single job is that job wherever a command wants one.
     """
 
-    def __init__(self, run: Document, job: Document | None, *, whole_run: bool) -> None:
+    def __init__(self, master: "Master", run: Document, job: Document | None, *, whole_run: bool) -> None:
+        self._master = master
         self.run = run
         self.job = job
         self.whole_run = whole_run
@@ -47,16 +48,22 @@ class Named:
         """The run, or the job when a job was named."""
         return self.run if self.whole_run or self.job is None else self.job
 
+    def update(self, document: Document) -> None:
+        """Take what the Master says of it now."""
+        if self.whole_run:
+            self.run = document
+        else:
+            self.job = document
+
+    @functools.cached_property
+    def short(self) -> str:
+        """The shortest prefix that names the run alone."""
+        return self._master.short_ids([self.run])[0]
+
     @property
     def label(self) -> str:
         """How people call it, short enough to type again."""
-        run = short(self.run)
-        return run if self.whole_run or self.job is None else f"{run}/{self.job['id']}"
-
-
-def short(run: Document) -> str:
-    """Return the shortest prefix of the run's id that named it alone when it was asked for."""
-    return str(run["short_id"])
+        return self.short if self.whole_run or self.job is None else f"{self.short}/{self.job['id']}"
 
 
 class Master(TitanClient):
@@ -67,25 +74,28 @@ class Master(TitanClient):
         answer: Document = self._get(path, {name: value for name, value in query.items() if value is not None})
         return answer
 
-    def entries(self, prefix: str) -> Iterator[Document]:
-        """Yield key, kind and size of everything in the store that begins with `prefix`, sorted."""
-        after = None
-        while True:
-            query = {"prefix": prefix, "limit": PAGE_ROWS, "after": after}
-            page = self._post("store/list", query, changes=False)
-            yield from page["entries"]
-            after = page["next"]
-            if after is None:
-                return
-
     def find(self, text: str) -> Named:
         """Return what `text` names, by the rules of the Master. Raises NotFound, or Conflict for several."""
         found = self.lookup(text)
         run, job = found["run"], found["job"]
         if job is not None:
-            return Named(run, job, whole_run=False)
+            return Named(self, run, job, whole_run=False)
         only = self.page(f"runs/{run['id']}/jobs", limit=1)["jobs"][0] if run["jobs"]["total"] == 1 else None
-        return Named(run, only, whole_run=True)
+        return Named(self, run, only, whole_run=True)
+
+    def short_ids(self, runs: list[Document]) -> list[str]:
+        """Return for each run the shortest prefix that names it alone now."""
+        found: list[str] = []
+        for begin in range(0, len(runs), SHORT_IDS_MAX):
+            asked = [run["id"] for run in runs[begin : begin + SHORT_IDS_MAX]]
+            answer = self._get("runs/short-ids", {"ids": ",".join(asked)})["short_ids"]
+            found += [answer[run_id] for run_id in asked]
+        return found
+
+    def attempts(self, job: Document) -> list[Document]:
+        """Return all tries at a job, the oldest first."""
+        found: list[Document] = self._get(f"{job_path(job)}/attempts")["attempts"]
+        return found
 
     def job(self, job: Document) -> Document:
         """Return the job as it is now."""

@@ -38,7 +38,7 @@ def command(out: Output, *, name: str) -> None:
 
 
 def _tell(out: Output, named: Named, explanation: Document) -> None:
-    label = f"{named.label.partition('/')[0]}/{explanation['job_id']}"
+    label = f"{named.short}/{explanation['job_id']}"
     if out.quiet:
         out.line(label)
         return

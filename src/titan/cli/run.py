@@ -1,5 +1,6 @@
 """`titan run`: one script, its output here, its exit code as ours."""
 
+import logging
 import re
 import time
 from pathlib import PurePath
@@ -42,7 +43,7 @@ class RunCommand(click.Command):
 @click.command("run", cls=RunCommand)
 @click.argument("file")
 @click.argument("arguments", metavar="[-- ARGS...]", nargs=-1)
-@click.option("--name", help="The job's id; made from the file's name unless said.")
+@click.option("--job-id", metavar="ID", help="The job's id; made from the file's name unless said.")
 @click.option("--requirement", metavar="TAG", multiple=True, help="A capability its worker must have; repeatable.")
 @click.option("--priority", type=int, default=1, show_default=True, help="0 to 1000; higher goes first.")
 @click.option("--retries", type=int, default=0, show_default=True, help="How often a failure is tried again.")
@@ -58,7 +59,7 @@ def command(
     *,
     file: str,
     arguments: tuple[str, ...],
-    name: str | None,
+    job_id: str | None,
     requirement: tuple[str, ...],
     priority: int,
     retries: int,
@@ -74,7 +75,7 @@ def command(
     With --json the output is not shown and one document tells the end; with --json -f it comes line by line.
     """
     job = TitanJob(
-        job_id=name or _job_id(file),
+        job_id=job_id or _job_id(file),
         filename=file,
         args=list(arguments),
         requirement=list(requirement) or GENERAL,
@@ -83,9 +84,10 @@ def command(
         timeout_s=timeout_s,
         env=_environment(variables),
     )
+    logging.getLogger("titan_sdk").addHandler(logging.NullHandler())  # its warnings are told below
     with Master() as master:
         run = master.submit_job(job, agent_run_id=agent_run_id)
-        named = Named(run.info, master.job({"run_id": run.id, "id": job.job_id}), whole_run=True)
+        named = Named(master, run.info, master.job({"run_id": run.id, "id": job.job_id}), whole_run=True)
         for warning in run.warnings:
             out.talk(f"warning: {warning}")
         if following is False:
@@ -135,17 +137,23 @@ def _to_the_end(out: Output, master: Master, named: Named, *, streaming: bool) -
     if out.as_json and not streaming:
         out.document({"run": master.get_run(named.run["id"]).info, "job": ended})
     elif not out.as_json:
-        out.talk(_closing(named, ended))
+        out.talk(_closing(master, named, ended))
     return _exit_of(ended)
 
 
-def _closing(named: Named, job: Document) -> str:
+def _closing(master: Master, named: Named, job: Document) -> str:
     took = spoken_s(between_s(named.run["created_at"], job["ended_at"]) or 0.0)
     if job["state"] == "COMPLETED":
-        queued_ms = round(1000 * (between_s(job["ready_at"], job["started_at"]) or 0.0))
-        return f"{named.label} COMPLETED in {took} (queued {queued_ms} ms)"
+        last = master.attempts(job)[-1]
+        queued_s = between_s(job["ready_at"], last["granted_at"]) or 0.0
+        started_s = between_s(last["granted_at"], last["started_at"]) or 0.0
+        return f"{named.label} COMPLETED in {took} (queued {_ms(queued_s)}, started in {_ms(started_s)})"
     code = "" if job["exit_code"] is None else f": exit {job['exit_code']}"
     return f"{named.label} {job['state']} after {took}{code}.   whole log: titan logs {named.label}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{round(seconds * 1000)} ms" if seconds < 1 else spoken_s(seconds)
 
 
 def _exit_of(job: Document) -> int:

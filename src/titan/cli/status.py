@@ -9,7 +9,7 @@ from titan.cli import home as homes
 from titan.cli.ask import Document, Master, Named
 from titan.cli.options import common
 from titan.cli.output import Output, plural
-from titan.cli.tell import job_rows, say_job, say_run
+from titan.cli.tell import job_rows, say
 from titan_sdk.discovery import home_folder
 from titan_sdk.errors import Unavailable
 
@@ -65,10 +65,9 @@ def _counts(stats: Document) -> str:
 
 
 def _tell(out: Output, master: Master, named: Named) -> None:
-    if named.job is not None:
-        say_job(out, named)
+    say(out, named)
+    if not named.whole_run:
         return
-    say_run(out, named.run)
     jobs = master.page(f"runs/{named.run['id']}/jobs", limit=JOBS_SHOWN_MAX)["jobs"]
     out.table(("JOB", "STATE", "TIME", "WHY"), job_rows(jobs))
     more = named.run["jobs"]["total"] - len(jobs)

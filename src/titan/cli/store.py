@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from titan.cli.ask import Document, Master
 from titan.cli.options import common
 from titan.cli.output import Output
+from titan_sdk import TitanClient
 from titan_sdk.errors import NotFound
 
 
@@ -23,7 +23,7 @@ def command() -> None:
 @common
 def get(out: Output, *, key: str) -> None:
     """Print the value of KEY, byte for byte; exit with 3 when it is missing."""
-    with Master() as client:
+    with TitanClient() as client:
         value = client.store_get(key)
     if value is None:
         raise NotFound(f"the store has no key {key!a}", hint="titan store ls shows the keys")
@@ -48,7 +48,7 @@ def put(out: Output, *, key: str, value: str | None, path: Path | None, as_bytes
     if (value is None) == (path is None):
         raise click.UsageError("give either VALUE or --file")
     data = _content(value, path, as_bytes=as_bytes)
-    with Master() as client:
+    with TitanClient() as client:
         client.store_put(key, data, ttl_s=ttl_s)
     _done(out, key, {"key": key, "size": len(data.encode() if isinstance(data, str) else data)})
 
@@ -58,7 +58,7 @@ def put(out: Output, *, key: str, value: str | None, path: Path | None, as_bytes
 @common
 def delete(out: Output, *, keys: tuple[str, ...]) -> None:
     """Remove keys; one that is missing is no error."""
-    with Master() as client:
+    with TitanClient() as client:
         deleted = {key: client.store_delete(key) for key in keys}
     if out.as_json:
         out.document({"deleted": deleted})
@@ -73,16 +73,13 @@ def delete(out: Output, *, keys: tuple[str, ...]) -> None:
 @click.argument("prefix", default="")
 @common
 def ls(out: Output, *, prefix: str) -> None:
-    """List the keys that begin with PREFIX, sorted, with kind and size."""
-    with Master() as client:
-        entries = list(client.entries(prefix))
+    """List the keys that begin with PREFIX, sorted."""
+    with TitanClient() as client:
+        keys = client.store_list(prefix)
     if out.as_json:
-        out.document({"entries": entries})
-    elif out.quiet:
-        for entry in entries:
-            out.line(entry["key"])
+        out.document({"keys": keys})
     else:
-        out.table(("KEY", "KIND", "SIZE"), [(entry["key"], entry["kind"], str(entry["size"])) for entry in entries])
+        out.table(("KEY",), [(key,) for key in keys])
 
 
 @command.command("incr", context_settings={"ignore_unknown_options": True})
@@ -91,7 +88,7 @@ def ls(out: Output, *, prefix: str) -> None:
 @common
 def incr(out: Output, *, key: str, by: int) -> None:
     """Add BY (1 unless given, may be negative) to the number at KEY and print the new one."""
-    with Master() as client:
+    with TitanClient() as client:
         value = client.store_incr(key, by)
     if out.as_json:
         out.document({"key": key, "value": value})
@@ -104,7 +101,7 @@ def incr(out: Output, *, key: str, by: int) -> None:
 @common
 def watch(out: Output, *, prefix: str) -> None:
     """Print a line for each write to a key that begins with PREFIX, until Ctrl+C; with --json, NDJSON."""
-    with Master() as client:
+    with TitanClient() as client:
         for event in client.store_watch(prefix):
             if out.as_json:
                 out.document(event)
@@ -133,7 +130,7 @@ def _read(path: Path) -> bytes:
         raise NotFound(f"cannot read {path}: {error.strerror}", hint="name a file, or --file - for stdin") from None
 
 
-def _typed(value: str | bytes) -> Document:
+def _typed(value: str | bytes) -> dict[str, str]:
     if isinstance(value, str):
         return {"value": value, "kind": "text"}
     return {"value": base64.b64encode(value).decode(), "kind": "bytes"}

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from datetime import datetime
 
-from titan.cli.ask import Document, Named, short
+from titan.cli.ask import Document, Named
 from titan.cli.output import Output, spoken_s
 
 
@@ -22,21 +22,26 @@ def spoken(start: str | None, end: str | None) -> str:
     return "" if seconds is None else spoken_s(seconds)
 
 
-def say_run(out: Output, run: Document) -> None:
-    """Print one line about a run."""
+def say(out: Output, named: Named) -> None:
+    """Print one line about a run or a job."""
+    if named.job is None or named.whole_run:
+        _say_run(out, named.short, named.run)
+    else:
+        _say_job(out, named.label, named.job)
+
+
+def _say_run(out: Output, label: str, run: Document) -> None:
     jobs = run["jobs"]
     done = f"{jobs['completed']} of {jobs['total']} jobs completed"
     bad = [f"{jobs[word]} {word}" for word in ("failed", "cancelled", "dead") if jobs[word]]
     took = spoken(run["started_at"], run["ended_at"])
-    parts = [f"run {short(run)} {run['name']}", out.state(run["state"]), ", ".join([done, *bad]), took]
+    parts = [f"run {label} {run['name']}", out.state(run["state"]), ", ".join([done, *bad]), took]
     out.line("   ".join(part for part in parts if part))
 
 
-def say_job(out: Output, named: Named) -> None:
-    """Print one line about a job."""
-    job = named.job or {}
+def _say_job(out: Output, label: str, job: Document) -> None:
     took = spoken(job["started_at"], job["ended_at"])
-    parts = [f"{short(named.run)}/{job['id']}", out.state(job["state"]), took, why(job)]
+    parts = [label, out.state(job["state"]), took, why(job)]
     out.line("   ".join(part for part in parts if part))
 
 
@@ -61,15 +66,15 @@ def job_rows(jobs: Iterable[Document]) -> list[tuple[str, str, str, str]]:
     return [(job["id"], job["state"], spoken(job["started_at"], job["ended_at"]), why(job)) for job in jobs]
 
 
-def run_rows(runs: Iterable[Document]) -> list[tuple[str, str, str, str, str]]:
+def run_rows(short_ids: Iterable[str], runs: Iterable[Document]) -> list[tuple[str, str, str, str, str]]:
     """Return the cells of a table of runs: id, state, jobs done, time, name."""
     return [
         (
-            short(run),
+            label,
             run["state"],
             f"{run['jobs']['completed']}/{run['jobs']['total']}",
             spoken(run["started_at"], run["ended_at"]),
             run["name"],
         )
-        for run in runs
+        for label, run in zip(short_ids, runs, strict=True)
     ]

@@ -6,7 +6,7 @@ from titan.cli.ask import Master
 from titan.cli.exits import exit_of_state
 from titan.cli.options import common
 from titan.cli.output import Output
-from titan.cli.tell import say_job, say_run
+from titan.cli.tell import say
 
 
 @click.command("wait")
@@ -27,9 +27,7 @@ def command(out: Output, *, name: str, timeout_s: float | None) -> int:
         out.document(document)
     elif out.quiet:
         out.line(named.label)
-    elif named.whole_run:
-        say_run(out, document)
     else:
-        named.job = document
-        say_job(out, named)
+        named.update(document)
+        say(out, named)
     return exit_of_state(document["state"])

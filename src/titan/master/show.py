@@ -1,9 +1,9 @@
 """Rows as the outside sees them."""
 
-from titan.core.rows import JobRow, RunRow
+from titan.core.rows import AttemptRow, JobRow, RunRow
 from titan.model.spec import decode_spec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES
-from titan.model.views import JobCounts, JobView, RunView, iso_time
+from titan.model.views import AttemptView, JobCounts, JobView, RunView, iso_time
 
 
 def run_view(row: RunRow) -> RunView:
@@ -67,4 +67,22 @@ def job_view(row: JobRow) -> JobView:
         ready_at=iso_time(row.ready_ms),
         started_at=iso_time(row.started_ms),
         ended_at=iso_time(row.ended_ms),
+    )
+
+
+def attempt_view(row: AttemptRow) -> AttemptView:
+    """Return the view of one attempt."""
+    return AttemptView(
+        attempt=row.attempt,
+        generation=row.generation,
+        fence=str(row.fence),
+        state=row.state,
+        worker=row.worker,
+        granted_at=iso_time(row.granted_ms),
+        started_at=iso_time(row.started_ms),
+        ended_at=iso_time(row.ended_ms),
+        exit_code=row.exit_code,
+        signal=row.signal,
+        cause=row.cause,
+        log_bytes=row.log_bytes,
     )

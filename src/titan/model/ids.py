@@ -5,7 +5,8 @@ import unicodedata
 
 JOB_ID_CHARS_MAX = 128
 RUN_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
-RUN_PREFIX_PATTERN = re.compile(r"[0-9a-f]{4,32}")
+RUN_PREFIX_DIGITS_MIN = 4
+RUN_PREFIX_PATTERN = re.compile(rf"[0-9a-f]{{{RUN_PREFIX_DIGITS_MIN},32}}")
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 LEGACY_PREFIX = "DAG-"
 

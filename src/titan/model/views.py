@@ -91,6 +91,29 @@ class JobView(msgspec.Struct, frozen=True):
     ended_at: str | None
 
 
+class AttemptView(msgspec.Struct, frozen=True):
+    """One try at a job. `granted_at`: given to its worker; `cause` says why the system ended it, if it did."""
+
+    attempt: int
+    generation: int
+    fence: str
+    state: str
+    worker: str
+    granted_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    exit_code: int | None
+    signal: int
+    cause: str
+    log_bytes: int
+
+
+class AttemptList(msgspec.Struct, frozen=True):
+    """All tries at a job, the oldest first."""
+
+    attempts: list[AttemptView]
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Why a job is where it is. `reason` is a constant; `remedy` what would unblock it ("" when nothing need)."""
 
@@ -135,6 +158,12 @@ class JobList(msgspec.Struct, frozen=True):
 
     jobs: list[JobView]
     next: str | None = None
+
+
+class ShortIds(msgspec.Struct, frozen=True):
+    """For each run asked for, the shortest prefix of its id (4 digits or more) that no other run has now."""
+
+    short_ids: dict[str, str]
 
 
 class RunWait(msgspec.Struct, frozen=True):

@@ -6,10 +6,10 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Text, and_, bindparam, exists, func, literal_column, or_, select, text
+from sqlalchemy import Text, and_, bindparam, exists, func, literal_column, select, text, tuple_
 
 from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot
-from titan.model.ids import LEGACY_PREFIX, RUN_ID_PATTERN, RUN_PREFIX_PATTERN
+from titan.model.ids import LEGACY_PREFIX, RUN_ID_PATTERN, RUN_PREFIX_DIGITS_MIN, RUN_PREFIX_PATTERN
 from titan.model.states import JobState, RunState
 from titan.storage import tables
 from titan.storage.connection import Connection, Statement
@@ -127,6 +127,13 @@ _PREFIX = Statement(
     "high",
     "limit",
 )
+_BEFORE = Statement(
+    select(runs.c.run_id).where(runs.c.run_id < bindparam("run_id"), SHOWN).order_by(runs.c.run_id.desc()).limit(1),
+    "run_id",
+)
+_BEHIND = Statement(
+    select(runs.c.run_id).where(runs.c.run_id > bindparam("run_id"), SHOWN).order_by(runs.c.run_id).limit(1), "run_id"
+)
 _up = select(bindparam("caller", type_=Text).label("run_id"), literal_column("0").label("depth")).cte(
     "up", recursive=True
 )
@@ -215,6 +222,15 @@ def run(connection: Connection, run_id: str) -> RunRow | None:
     """Return one run by its full id."""
     row = connection.row(_RUN, run_id)
     return None if row is None else run_row(row)
+
+
+def short_id(connection: Connection, run_id: str) -> str:
+    """Return the shortest prefix of a run's id, of 4 digits or more, with which no other run's id begins now."""
+    neighbours = [row[0] for row in (connection.row(_BEFORE, run_id), connection.row(_BEHIND, run_id)) if row]
+    digits = RUN_PREFIX_DIGITS_MIN
+    while any(other.startswith(run_id[:digits]) for other in neighbours):
+        digits += 1
+    return run_id[:digits]
 
 
 def list_runs(connection: Connection, which: RunFilter, limit: int, before: str | None = None) -> Page[RunRow]:
@@ -393,8 +409,8 @@ def _run_list(states: int, by_name: bool, by_agent_run: bool, before: bool) -> S
         query = query.where(runs.c.agent_run_id == bindparam("agent_run_id"))
     if before:
         names += ["created_ms", "seq"]
-        older = and_(runs.c.created_ms == bindparam("created_ms"), runs.c.seq < bindparam("seq"))
-        query = query.where(or_(runs.c.created_ms < bindparam("created_ms"), older))
+        behind = tuple_(bindparam("created_ms"), bindparam("seq"))
+        query = query.where(tuple_(runs.c.created_ms, runs.c.seq) < behind)
     query = query.order_by(*_newest_first).limit(bindparam("limit"))
     return Statement(query, *names, "limit")
 

@@ -8,9 +8,9 @@ from titan.core.events import CancelJob, News
 from titan.core.rows import AttemptRow, JobRow
 from titan.master.api.site import Http, Site, caller_run, deadline, engine_of, principal_of, site_of, wait_s
 from titan.master.finding import find, find_job, job_now, must_own
-from titan.master.show import job_view, run_view
+from titan.master.show import attempt_view, job_view, run_view
 from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES
-from titan.model.views import Explanation, JobAnswer, JobView, JobWait, Lookup
+from titan.model.views import AttemptList, Explanation, JobAnswer, JobView, JobWait, Lookup
 from titan.storage import queries
 from titan.storage.connection import Connection
 from titan.storage.logs import LogRange
@@ -77,6 +77,15 @@ async def cancel(request: Http, run: str, job: str) -> JobAnswer:
     return JobAnswer(job_view(job_now(engine, row)))
 
 
+@get("/runs/{run:str}/jobs/{job:str}/attempts", name="jobs.attempts")
+async def attempts(request: Http, run: str, job: str) -> AttemptList:
+    """List all tries at a job, the oldest first."""
+    engine = engine_of(request)
+    _, row = await find_job(engine, run, job)
+    tried = await engine.read(lambda connection: queries.attempts(connection, row.run_id, row.job_id))
+    return AttemptList([attempt_view(each) for each in tried])
+
+
 @get("/runs/{run:str}/jobs/{job:str}/log", name="jobs.log")
 async def log(
     request: Http,
@@ -89,7 +98,8 @@ async def log(
 ) -> Response[bytes]:
     """Return raw bytes of a job's log, of its last attempt or the one asked for, from `offset` on.
 
-    A negative offset counts from the end. `follow_s` waits until there are bytes beyond `offset`, or the log is
+    An attempt that is still to come has an empty log, complete once the job has ended without it. A negative offset
+    counts from the end. `follow_s` waits until there are bytes beyond `offset`, or the log is
     complete. Headers: Titan-Log-Offset (of the first byte sent), Titan-Log-Total, Titan-Log-Complete, and
     Titan-Log-Attempt.
     """
@@ -127,6 +137,8 @@ def _read_log(
     if now is None:
         raise NotFound(f"job {job.run_id}/{job.job_id} is no longer kept")
     fence, number, complete = now.fence, now.attempt, now.state in FINAL_JOB_STATES
+    if attempt is not None and attempt > number:
+        return FoundLog(0, attempt, 0, b"", 0, complete)
     if attempt is not None:
         chosen = _attempt(connection, now, attempt)
         fence, number, complete = chosen.fence, chosen.attempt, chosen.state not in LIVING_ATTEMPT_STATES
@@ -162,4 +174,4 @@ def _is_over(news: News) -> bool:
     return news.data["state"] in FINAL_JOB_STATES
 
 
-HANDLERS = [lookup, get_job, explain, wait, cancel, log]
+HANDLERS = [lookup, get_job, explain, wait, cancel, attempts, log]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from titan.core.events import CancelRun, News, RetryRun
 from titan.core.rows import RunRow
@@ -26,14 +26,15 @@ from titan.master.finding import find_run, must_own, run_in, run_now
 from titan.master.show import job_view, run_view
 from titan.master.submission import Receiver
 from titan.master.turns import Turns
+from titan.model.ids import RUN_ID_PATTERN, shown
 from titan.model.requests import ExtendBody, RetryBody, SubmitBody
 from titan.model.states import FINAL_RUN_STATES
-from titan.model.views import JobList, RunAnswer, RunList, RunView, RunWait, Submitted
+from titan.model.views import JobList, RunAnswer, RunList, RunView, RunWait, ShortIds, Submitted
 from titan.storage import queries
 from titan.storage.queries import RunFilter
 from titan_sdk.errors import Invalid, NotFound
 
-States = Annotated[str, Parameter(query="state")]  # `state` is a word of the framework's own
+States = Annotated[str, QueryParameter(name="state")]  # `state` is a word of the framework's own
 _RETRY = msgspec.json.Decoder(RetryBody)
 
 
@@ -65,6 +66,19 @@ async def list_runs(
     except ValueError:
         raise Invalid("before is no cursor: take it from `next` of the page before") from None
     return RunList([run_view(row) for row in page.rows], page.next)
+
+
+@get("/runs/short-ids", name="runs.short_ids")
+async def short_ids(request: Http, ids: str) -> ShortIds:
+    """Return, for full run ids separated by commas, the shortest prefixes that name them alone now."""
+    engine = engine_of(request)
+    asked = ids.split(",")
+    page_rows(len(asked), engine.limits)
+    for text in asked:
+        if not RUN_ID_PATTERN.fullmatch(text):
+            raise Invalid(f"{shown(text)} is not a full run id: give 32 hex digits")
+    found = await engine.read(lambda connection: {text: queries.short_id(connection, text) for text in asked})
+    return ShortIds(found)
 
 
 @get("/runs/{run:str}", name="runs.get")
@@ -152,4 +166,4 @@ def _ended(row: RunRow, generation: int) -> bool:
     return row.generation > generation or (row.generation == generation and row.state in FINAL_RUN_STATES)
 
 
-HANDLERS = [submit, list_runs, get_run, wait, cancel, retry, extend, list_jobs]
+HANDLERS = [submit, list_runs, short_ids, get_run, wait, cancel, retry, extend, list_jobs]

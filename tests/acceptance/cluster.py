@@ -1,0 +1,120 @@
+"""A real cluster for the acceptance tests: `titan up` as a person types it, in a home of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from titan_sdk import TitanClient
+
+TITAN = str(Path(sys.executable).with_name("titan"))
+PAGE = Path(__file__).parent / "page"
+STOP_S = 40
+
+
+def bare_environment(home: Path, **more: str) -> dict[str, str]:
+    """What a stranger's shell has, and which Titan is meant."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+    return {**kept, **coverage, "TITAN_HOME": str(home), **more}
+
+
+def titan(
+    home: Path, *arguments: str, cwd: Path | None = None, stdin: bytes = b"", timeout_s: float = 60, **more: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run one command line to its end; stdout and stderr as bytes."""
+    return subprocess.run(
+        [TITAN, *arguments],
+        env=bare_environment(home, **more),
+        cwd=cwd or home,
+        input=stdin,
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+class Cluster:
+    """One `titan up` with its flags. Start it, use it, stop it; it may be started again on the same home."""
+
+    def __init__(self, home: Path, *flags: str) -> None:
+        self.home = home
+        self.flags = flags
+        self.url = ""
+        self.first_screen: dict[str, Any] = {}
+        self._up: subprocess.Popen[str] | None = None
+
+    def start(self) -> "Cluster":
+        """Return once it says that it is ready. It leads a process group of its own, as under a shell."""
+        self._up = subprocess.Popen(
+            [TITAN, "up", "--json", *self.flags],
+            env=bare_environment(self.home),
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._up.stdout is not None
+        line = self._up.stdout.readline()
+        assert line, f"titan up {' '.join(self.flags)} ended with {self._up.wait()}; its words are on stderr above"
+        self.first_screen = json.loads(line)
+        self.url = self.first_screen["url"]
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self._up is not None
+        return self._up.pid
+
+    def kill_group(self) -> None:
+        """kill -9 of everything that shares the process group."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self._gone()
+
+    def stop(self) -> int:
+        """Ctrl+C for a program: SIGTERM; return the exit code."""
+        if self._up is None:
+            return 0
+        self._up.terminate()
+        return self._gone()
+
+    def _gone(self) -> int:
+        assert self._up is not None
+        with self._up as up:
+            code = up.wait(STOP_S)
+        self._up = None
+        return code
+
+    def titan(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        """Run `titan ARGUMENTS` against this cluster."""
+        return titan(self.home, *arguments, **options)
+
+    def python(self, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run `python ARGUMENTS` in `cwd`, as a person would run a script that uses the SDK."""
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env=bare_environment(self.home),
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def client(self) -> TitanClient:
+        """Return a client of this cluster; the environment of the tests names none."""
+        return TitanClient(url=self.url, token=(self.home / "token").read_text().strip())
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a program could listen on this port of 127.0.0.1 now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

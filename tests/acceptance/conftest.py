@@ -1,0 +1,46 @@
+"""Clusters shared by the acceptance tests, one for each set of flags."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.cluster import Cluster, port_is_free
+from titan_sdk import TitanClient
+
+PAGE_PORT = 9090
+
+
+@pytest.fixture(scope="session")
+def page_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The documentation page's cluster: port 9090, a GPU."""
+    if not port_is_free(PAGE_PORT):
+        pytest.fail(f"port {PAGE_PORT} is taken: the page's first block names it, so stop what listens there")
+    cluster = Cluster(tmp_path_factory.mktemp("page-home", numbered=True), "--capability", "GPU", "--slots", "4")
+    yield from _living(cluster)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A plain cluster on any port."""
+    yield from _living(Cluster(tmp_path_factory.mktemp("home"), "--port", "0", "--slots", "4"))
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster for one test, which may do to it what it likes."""
+    home = tmp_path / "home"
+    yield from _living(Cluster(home, "--port", "0", "--slots", "2"))
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[TitanClient]:
+    with cluster.client() as client:
+        yield client
+
+
+def _living(cluster: Cluster) -> Iterator[Cluster]:
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
