@@ -103,7 +103,7 @@ def _parameter(name: str, kind: Any, default: Any, in_path: bool) -> dict[str, A
     required = in_path or default is inspect.Parameter.empty
     for extra in typing.get_args(kind)[1:]:
         if isinstance(extra, ParameterKwarg):
-            kind, name = typing.get_args(kind)[0], extra.query or name
+            kind, name = typing.get_args(kind)[0], extra.name or name
     schema = msgspec.json.schema(kind)
     if not required:
         schema = {**schema, "default": default}

@@ -1,6 +1,7 @@
 """Contents by their hash: what a submission needs of files too large to ride in it, and what workers fetch."""
 
 from litestar import Response, get, put
+from litestar.params import FromPath
 
 from titan.master.api.site import Http, site_of
 from titan.master.uploads import receive_blob
@@ -9,7 +10,7 @@ from titan_sdk.errors import Invalid, NotFound
 
 
 @put("/blobs/{sha256:str}", name="blobs.put", status_code=204, opt={"raw": True})
-async def put_blob(request: Http, sha256: str) -> None:
+async def put_blob(request: Http, sha256: FromPath[str]) -> None:
     """Keep the body, whose SHA-256 must be that of the path."""
     site = site_of(request.scope)
     blob = await receive_blob(site.engine, site.blobs, request.scope, request.receive, _checked(sha256))
@@ -17,7 +18,7 @@ async def put_blob(request: Http, sha256: str) -> None:
 
 
 @get("/blobs/{sha256:str}", name="blobs.get")
-async def get_blob(request: Http, sha256: str) -> Response[bytes]:
+async def get_blob(request: Http, sha256: FromPath[str]) -> Response[bytes]:
     """Return a content."""
     site = site_of(request.scope)
     sha256 = _checked(sha256)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 from litestar import get
+from litestar.params import FromQuery
 from litestar.response import Response
 from litestar.response.base import ASGIResponse
 
@@ -71,14 +72,14 @@ class _Streaming(ASGIResponse):
 
 
 @get("/events", name="events.follow")
-async def events(request: Http, after: str | None = None) -> Feed:
+async def events(request: Http, after: FromQuery[str | None] = None) -> Feed:
     """Follow what becomes of runs, jobs and workers."""
     live = engine_of(request).live
     return Feed(live.subscribe(after or request.headers.get("last-event-id")))
 
 
 @get("/store/watch", name="store.watch")
-async def watch(request: Http, prefix: str = "", after: str | None = None) -> Feed:
+async def watch(request: Http, prefix: FromQuery[str] = "", after: FromQuery[str | None] = None) -> Feed:
     """Follow the writes of keys that begin with a prefix; the values are not sent."""
     live = engine_of(request).live
     subscription = live.subscribe(after or request.headers.get("last-event-id"), "store")

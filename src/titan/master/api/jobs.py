@@ -2,6 +2,7 @@
 
 import msgspec
 from litestar import Response, get, post
+from litestar.params import FromPath, FromQuery
 
 from titan.core import reasons
 from titan.core.events import CancelJob, News
@@ -20,7 +21,7 @@ LOG_BYTES = 1024 * 1024
 
 
 @get("/jobs/lookup", name="jobs.lookup")
-async def lookup(request: Http, id: str, run: str | None = None) -> Lookup:  # noqa: A002
+async def lookup(request: Http, id: FromQuery[str], run: FromQuery[str | None] = None) -> Lookup:  # noqa: A002
     """Find what a person means: @last, @last-failed, run/job, a run's id, a job's id, a run's prefix.
 
     A bare job id is looked for in the run `run` (a job's own, by default) and those above it, then in the newest
@@ -32,13 +33,13 @@ async def lookup(request: Http, id: str, run: str | None = None) -> Lookup:  # n
 
 
 @get("/runs/{run:str}/jobs/{job:str}", name="jobs.get")
-async def get_job(request: Http, run: str, job: str) -> JobView:
+async def get_job(request: Http, run: FromPath[str], job: FromPath[str]) -> JobView:
     """Return one job."""
     return job_view((await find_job(engine_of(request), run, job))[1])
 
 
 @get("/runs/{run:str}/jobs/{job:str}/explain", name="jobs.explain")
-async def explain(request: Http, run: str, job: str) -> Explanation:
+async def explain(request: Http, run: FromPath[str], job: FromPath[str]) -> Explanation:
     """Say why a job is where it is, and what would unblock it."""
     engine = engine_of(request)
     _, row = await find_job(engine, run, job)
@@ -53,7 +54,7 @@ async def explain(request: Http, run: str, job: str) -> Explanation:
 
 
 @get("/runs/{run:str}/jobs/{job:str}/wait", name="jobs.wait")
-async def wait(request: Http, run: str, job: str, timeout_s: float = 25.0) -> JobWait:
+async def wait(request: Http, run: FromPath[str], job: FromPath[str], timeout_s: FromQuery[float] = 25.0) -> JobWait:
     """Wait until a job's state is final, at most 25 s: then ask again."""
     engine = engine_of(request)
     left_s = deadline(wait_s(timeout_s, engine.limits))
@@ -68,7 +69,7 @@ async def wait(request: Http, run: str, job: str, timeout_s: float = 25.0) -> Jo
 
 
 @post("/runs/{run:str}/jobs/{job:str}/cancel", name="jobs.cancel", status_code=200)
-async def cancel(request: Http, run: str, job: str) -> JobAnswer:
+async def cancel(request: Http, run: FromPath[str], job: FromPath[str]) -> JobAnswer:
     """Cancel a job; what waits for it is cancelled too. A job that is over stays as it is."""
     engine = engine_of(request)
     run_row, row = await find_job(engine, run, job)
@@ -78,7 +79,7 @@ async def cancel(request: Http, run: str, job: str) -> JobAnswer:
 
 
 @get("/runs/{run:str}/jobs/{job:str}/attempts", name="jobs.attempts")
-async def attempts(request: Http, run: str, job: str) -> AttemptList:
+async def attempts(request: Http, run: FromPath[str], job: FromPath[str]) -> AttemptList:
     """List all tries at a job, the oldest first."""
     engine = engine_of(request)
     _, row = await find_job(engine, run, job)
@@ -89,12 +90,12 @@ async def attempts(request: Http, run: str, job: str) -> AttemptList:
 @get("/runs/{run:str}/jobs/{job:str}/log", name="jobs.log")
 async def log(
     request: Http,
-    run: str,
-    job: str,
-    offset: int = 0,
-    limit: int = LOG_BYTES,
-    attempt: int | None = None,
-    follow_s: float = 0.0,
+    run: FromPath[str],
+    job: FromPath[str],
+    offset: FromQuery[int] = 0,
+    limit: FromQuery[int] = LOG_BYTES,
+    attempt: FromQuery[int | None] = None,
+    follow_s: FromQuery[float] = 0.0,
 ) -> Response[bytes]:
     """Return raw bytes of a job's log, of its last attempt or the one asked for, from `offset` on.
 

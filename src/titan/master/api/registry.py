@@ -1,6 +1,7 @@
 """The registry: files under flat names, newest wins, for submissions that name a file without sending it."""
 
 from litestar import get, put
+from litestar.params import FromPath, FromQuery
 
 from titan.master.api.site import Http, idempotency_key, site_of
 from titan.master.operations import done, key_for
@@ -13,7 +14,7 @@ from titan_sdk.errors import Invalid, NotFound
 
 
 @put("/registry/{name:str}", name="registry.put", status_code=200, opt={"raw": True})
-async def put_file(request: Http, name: str, sha256: str | None = None) -> RegistryEntry:
+async def put_file(request: Http, name: FromPath[str], sha256: FromQuery[str | None] = None) -> RegistryEntry:
     """Let a name mean the body, or, with ?sha256=, a content that is here already."""
     site = site_of(request.scope)
     engine = site.engine
@@ -35,7 +36,7 @@ async def put_file(request: Http, name: str, sha256: str | None = None) -> Regis
 
 
 @get("/registry/{name:str}", name="registry.get")
-async def get_file(request: Http, name: str) -> RegistryEntry:
+async def get_file(request: Http, name: FromPath[str]) -> RegistryEntry:
     """Say which content a name means now."""
     return await _entry(request, name)
 

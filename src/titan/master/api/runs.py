@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from titan.core.events import CancelRun, News, RetryRun
 from titan.core.rows import RunRow
@@ -52,10 +52,10 @@ async def submit(request: Http) -> Response[Submitted]:
 async def list_runs(
     request: Http,
     states: States = "",
-    name: str = "",
-    agent_run_id: str = "",
-    limit: int = 100,
-    before: str | None = None,
+    name: FromQuery[str] = "",
+    agent_run_id: FromQuery[str] = "",
+    limit: FromQuery[int] = 100,
+    before: FromQuery[str | None] = None,
 ) -> RunList:
     """List runs, newest first; `state` takes several words with commas, `name` a part of the name."""
     engine = engine_of(request)
@@ -69,7 +69,7 @@ async def list_runs(
 
 
 @get("/runs/short-ids", name="runs.short_ids")
-async def short_ids(request: Http, ids: str) -> ShortIds:
+async def short_ids(request: Http, ids: FromQuery[str]) -> ShortIds:
     """Return, for full run ids separated by commas, the shortest prefixes that name them alone now."""
     engine = engine_of(request)
     asked = ids.split(",")
@@ -82,13 +82,15 @@ async def short_ids(request: Http, ids: str) -> ShortIds:
 
 
 @get("/runs/{run:str}", name="runs.get")
-async def get_run(request: Http, run: str) -> RunView:
+async def get_run(request: Http, run: FromPath[str]) -> RunView:
     """Return one run by its id, a prefix of 4 digits or more, @last or @last-failed."""
     return run_view(await find_run(engine_of(request), run))
 
 
 @get("/runs/{run:str}/wait", name="runs.wait")
-async def wait(request: Http, run: str, generation: int | None = None, timeout_s: float = 25.0) -> RunWait:
+async def wait(
+    request: Http, run: FromPath[str], generation: FromQuery[int | None] = None, timeout_s: FromQuery[float] = 25.0
+) -> RunWait:
     """Wait until a generation of a run (default: the current one) has ended, at most 25 s: then ask again."""
     engine = engine_of(request)
     left_s = deadline(wait_s(timeout_s, engine.limits))
@@ -107,7 +109,7 @@ async def wait(request: Http, run: str, generation: int | None = None, timeout_s
 
 
 @post("/runs/{run:str}/cancel", name="runs.cancel", status_code=200)
-async def cancel(request: Http, run: str) -> RunAnswer:
+async def cancel(request: Http, run: FromPath[str]) -> RunAnswer:
     """Cancel a run and the living runs below it. A run that has ended stays as it is."""
     engine = engine_of(request)
     row = await find_run(engine, run)
@@ -117,7 +119,7 @@ async def cancel(request: Http, run: str) -> RunAnswer:
 
 
 @post("/runs/{run:str}/retry", name="runs.retry", status_code=200, opt={"body": RetryBody})
-async def retry(request: Http, run: str) -> RunAnswer:
+async def retry(request: Http, run: FromPath[str]) -> RunAnswer:
     """Open the next generation of an ended run: FAILED, DEAD and CANCELLED jobs, or those named, and what follows."""
     engine = engine_of(request)
     body: RetryBody = await json_body(request, _RETRY, RetryBody())
@@ -134,7 +136,7 @@ async def retry(request: Http, run: str) -> RunAnswer:
 
 
 @post("/runs/{run:str}/extend", name="runs.extend", opt={"body": ExtendBody, "status": (201, 200)})
-async def extend(request: Http, run: str) -> Response[Submitted]:
+async def extend(request: Http, run: FromPath[str]) -> Response[Submitted]:
     """Add jobs to a run that has not ended: 201, or 200 when the same Idempotency-Key added them before."""
     engine, turns = engine_of(request), Turns()
     key = idempotency_key(request.scope)
@@ -147,7 +149,11 @@ async def extend(request: Http, run: str) -> Response[Submitted]:
 
 @get("/runs/{run:str}/jobs", name="runs.jobs")
 async def list_jobs(
-    request: Http, run: str, states: States = "", limit: int = 100, after: str | None = None
+    request: Http,
+    run: FromPath[str],
+    states: States = "",
+    limit: FromQuery[int] = 100,
+    after: FromQuery[str | None] = None,
 ) -> JobList:
     """List a run's jobs in order of submission; `state` takes several words with commas, PENDING among them."""
     engine = engine_of(request)
