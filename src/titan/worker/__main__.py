@@ -1,12 +1,13 @@
 """`python -m titan.worker`: one worker in the foreground. `titan up` and `titan worker` end up here."""
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import uvloop
 
 from titan.model.ids import job_id_problem
 from titan.model.spec import GENERAL
@@ -41,9 +42,7 @@ def _url(text: str) -> str:
 def read_arguments(words: list[str]) -> Config:
     """Return what `words` ask for; leaves with exit code 2 and a message when they cannot be understood."""
     parser = argparse.ArgumentParser("titan.worker", description="Run one worker.", allow_abbrev=False)
-    parser.add_argument(
-        "--home", type=Path, required=True, help="the folder with the token; workers/NAME is made in it"
-    )
+    parser.add_argument("--home", type=Path, required=True, help="where the token is; makes workers/NAME in it")
     parser.add_argument("--join", type=_url, required=True, metavar="URL", help="the Master to work for")
     parser.add_argument("--name", type=_id("worker name"), help="HOST-1, HOST-2, ... unless said")
     parser.add_argument("--slots", type=_slots, default=len(os.sched_getaffinity(0)), help="jobs at a time")
@@ -79,7 +78,7 @@ def main() -> int:
     except NameTaken as error:
         print(f"titan worker: {error}", file=sys.stderr)  # noqa: T201 - it is its voice
         return EXIT_REFUSED
-    return asyncio.run(serve(config, name, os.environ))
+    return uvloop.run(serve(config, name, os.environ))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from titan.worker.workspace import Workspaces, command, script_name
 
 # A machine that cannot start a job offers its slot again after this long, not at once.
 GIVE_BACK_DELAY_S = 1.0
+COPIED_AT_ONCE_BYTES = 64 * 1024
 LAUNCHER_PAUSE_S = 0.2
 NO_SPEC = JobSpec(job_id="", filename="")
 
@@ -92,7 +93,7 @@ class Attempts:
         """Carry out what the link decided."""
         for order in orders:
             if isinstance(order, Prepare):
-                self._fetching[order.grant.fence] = self._spawn(self._prepare(order.grant))
+                self._prepare(order.grant)
             elif isinstance(order, Abandon):
                 task = self._fetching.pop(order.fence, None)
                 if task is not None:
@@ -111,13 +112,28 @@ class Attempts:
 
     # From the grant to the launcher
 
-    async def _prepare(self, grant: Grant) -> None:
-        fence = grant.fence
+    def _prepare(self, grant: Grant) -> None:
         try:
             spec = decode_spec(grant.spec)
-            script = await self._scripts.get(spec.script)
-        except (msgspec.DecodeError, ScriptGone) as error:
+        except msgspec.DecodeError as error:
             self._refuse(grant, str(error))
+            return
+        script = self._scripts.kept(spec.script)
+        # A small file at hand is copied on the spot: threads would cost more than the job's fork.
+        if script is not None and self._launcher_ready.is_set() and script.stat().st_size <= COPIED_AT_ONCE_BYTES:
+            try:
+                self._hand_over(grant, spec, *self._folders(grant, spec, script))
+            except OSError as error:
+                self._no_folder(grant.fence, error)
+            return
+        self._fetching[grant.fence] = self._spawn(self._prepare_slowly(grant, spec))
+
+    async def _prepare_slowly(self, grant: Grant, spec: JobSpec) -> None:
+        fence = grant.fence
+        try:
+            script = self._scripts.kept(spec.script) or await self._scripts.fetch(spec.script)
+        except ScriptGone as gone:
+            self._refuse(grant, str(gone))
             return
         except OSError as error:
             self._give_back(fence, f"its script cannot be kept here: {error.strerror}")
@@ -128,11 +144,14 @@ class Attempts:
         try:
             workdir, shared = await self._loop.run_in_executor(self._files, self._folders, grant, spec, script)
         except OSError as error:
-            self._clean(fence)
-            self._give_back(fence, f"no folder for it can be made here: {error.strerror}")
+            self._no_folder(fence, error)
             return
         await self._launcher_ready.wait()
         self._hand_over(grant, spec, workdir, shared)
+
+    def _no_folder(self, fence: int, error: OSError) -> None:
+        self._clean(fence)
+        self._give_back(fence, f"no folder for it can be made here: {error.strerror}")
 
     def _folders(self, grant: Grant, spec: JobSpec, script: Path) -> tuple[str, str]:
         return self._workspaces.make(grant.fence, spec, script), self._workspaces.shared(grant.agent_run_id)

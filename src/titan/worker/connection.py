@@ -156,6 +156,7 @@ class Connection:
         except TimeoutError as error:
             raise Refused("no welcome came") from error
         self._handler.obey(self._link.welcome(first))
+        self._handler.answered(self._link.answered_ms)
         self._said = ""
         self._handler.say(f"connected to {self._url}")
         self.welcomed.set()

@@ -11,6 +11,7 @@ import os
 import select
 import termios
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,10 @@ from pathlib import Path
 from titan.model.limits import DEFAULT_LIMITS
 
 _BUFFER_BYTES = 128 * 1024
+# Output is told of this long after it came, or once there is so much of it: a job that prints a line and
+# ends then costs its worker one message instead of two.
+_NEWS_WAIT_S = 0.02
+_NEWS_BYTES = 64 * 1024
 # The Master's limit on a log covers the lines that are ours.
 LINES_BYTES_MAX = 4096
 
@@ -57,7 +62,7 @@ class _Spool:
 class Logs:
     """All spools of one worker, with their thread.
 
-    `grew(fence, total)` and the callbacks of `finish` run by way of `call`, which hands a function to the
+    `grew`, with the new totals by fence, and the callbacks of `finish` run by way of `call`, which hands a function to the
     event loop's thread. Every other method is called on the event loop's thread.
     """
 
@@ -65,7 +70,7 @@ class Logs:
         self,
         folder: Path,
         call: Run,
-        grew: Callable[[int, int], None],
+        grew: Callable[[dict[int, int]], None],
         cap_bytes: int = DEFAULT_LIMITS.log_job_bytes_max - LINES_BYTES_MAX,
     ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,7 +85,8 @@ class Logs:
         self._buffer = bytearray(_BUFFER_BYTES)
         self._requests: deque[Callable[[], bool]] = deque()
         self._news: dict[int, int] = {}
-        self._news_lock = threading.Lock()
+        self._news_bytes = 0
+        self._news_due_s = 0.0
         self._poll = select.epoll()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll.register(self._wake_read, select.EPOLLIN)
@@ -92,7 +98,8 @@ class Logs:
         spool = self._spools[fence] = _Spool(fence, -1 if pipe is None else pipe, self._folder / str(fence))
         if pipe is not None:
             os.set_blocking(pipe, False)
-            self._ask(lambda: self._watch(spool))
+            self._by_pipe[pipe] = spool
+            self._poll.register(pipe, select.EPOLLIN)
 
     def finish(self, fence: int, line: str, done: Callable[[int], None]) -> None:
         """The job and all its processes are gone: take what its pipe still holds, add `line`, tell the length.
@@ -136,7 +143,11 @@ class Logs:
     def _run(self) -> None:
         stop = False
         while not stop:
-            for descriptor, _ in self._poll.poll():
+            timeout_s = max(0.0, self._news_due_s - time.monotonic()) if self._news else None
+            events = self._poll.poll(timeout_s)
+            if self._news and (not events or self._news_bytes >= _NEWS_BYTES or time.monotonic() >= self._news_due_s):
+                self._tell()
+            for descriptor, _ in events:
                 spool = self._by_pipe.get(descriptor)
                 if spool is not None:
                     self._drain(spool, _BUFFER_BYTES)
@@ -144,11 +155,6 @@ class Logs:
                     os.read(self._wake_read, 4096)
                     while self._requests:
                         stop = self._requests.popleft()() or stop
-
-    def _watch(self, spool: _Spool) -> bool:
-        self._by_pipe[spool.pipe] = spool
-        self._poll.register(spool.pipe, select.EPOLLIN)
-        return False
 
     def _unwatch(self, spool: _Spool) -> None:
         if spool.pipe >= 0:
@@ -170,7 +176,10 @@ class Logs:
         kept = min(count, self._cap_bytes - spool.total)
         if kept > 0:
             spool.append(view[:kept])
-            self._tell(spool)
+            if not self._news:
+                self._news_due_s = time.monotonic() + _NEWS_WAIT_S
+            self._news[spool.fence] = spool.total
+            self._news_bytes += kept
         spool.lost += count - max(kept, 0)
         return count
 
@@ -189,6 +198,7 @@ class Logs:
         for text in (*lines, *([line] if line else [])):
             start = "" if spool.ends_line else "\n"
             spool.append(memoryview(f"{start}[titan] {text}\n".encode("utf-8", "backslashreplace")))
+        self._news.pop(spool.fence, None)
         self._call(done, spool.total)
         return False
 
@@ -204,15 +214,6 @@ class Logs:
             spool.path.unlink(missing_ok=True)
         return False
 
-    def _tell(self, spool: _Spool) -> None:
-        with self._news_lock:
-            first = not self._news
-            self._news[spool.fence] = spool.total
-        if first:
-            self._call(self._pass_on)
-
-    def _pass_on(self) -> None:
-        with self._news_lock:
-            news, self._news = self._news, {}
-        for fence, total in news.items():
-            self._grew(fence, total)
+    def _tell(self) -> None:
+        self._call(self._grew, self._news)
+        self._news, self._news_bytes = {}, 0

@@ -228,8 +228,9 @@ class Worker:
     def _answered(self, sent_ms: int) -> None:
         self._attempts.answered(sent_ms)
 
-    def _grew(self, fence: int, total: int) -> None:
-        self._link.log_grew(fence, total)
+    def _grew(self, totals: dict[int, int]) -> None:
+        for fence, total in totals.items():
+            self._link.log_grew(fence, total)
         self._connection.wake()
 
     def _changed(self) -> None:

@@ -36,17 +36,20 @@ class Scripts:
         self._token = token
         self._fetches: dict[str, asyncio.Task[Path]] = {}
 
-    async def get(self, sha256: str) -> Path:
-        """Return the file with that content. Raises ScriptGone, and OSError when it cannot be kept here."""
+    def kept(self, sha256: str) -> Path | None:
+        """Return the file with that content if it is here."""
         path = self._folder / sha256
         try:
             os.utime(path)  # in use: `sweep` goes by it
-            return path
         except FileNotFoundError:
-            pass
+            return None
+        return path
+
+    async def fetch(self, sha256: str) -> Path:
+        """Get the file with that content here. Raises ScriptGone, and OSError when it cannot be kept."""
         fetch = self._fetches.get(sha256)
         if fetch is None:
-            fetch = self._fetches[sha256] = asyncio.create_task(self._fetch(sha256, path))
+            fetch = self._fetches[sha256] = asyncio.create_task(self._fetch(sha256, self._folder / sha256))
             fetch.add_done_callback(lambda _: self._fetches.pop(sha256, None))
         # One job that stops waiting does not stop the fetch for the others.
         return await asyncio.shield(fetch)

@@ -37,44 +37,46 @@ class Workspaces:
     """The folders `jobs/FENCE` and `shared/...` below one worker's own folder."""
 
     def __init__(self, root: Path) -> None:
-        self._jobs = root / "jobs"
-        self._shared = root / "shared"
+        self._jobs = f"{root}/jobs"
+        self._shared = f"{root}/shared"
         for folder in (self._jobs, self._shared):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         self._grave = Grave(root / "removing")
 
     def make(self, fence: int, spec: JobSpec, script: Path) -> str:
         """Make the attempt's folder with its script in it and return its path. Raises OSError."""
-        folder = self._jobs / str(fence)
+        folder = self._folder(fence)
         try:
-            folder.mkdir(mode=0o700)
+            os.mkdir(folder, mode=0o700)
         except FileExistsError:
             self.remove(fence)
-            folder.mkdir(mode=0o700)
-        target = folder / script_name(spec)
+            os.mkdir(folder, mode=0o700)
+        target = f"{folder}/{script_name(spec)}"
         shutil.copyfile(script, target)
-        if not target.name.endswith(".py"):
-            target.chmod(0o700)
-        return str(folder)
+        if not target.endswith(".py"):
+            os.chmod(target, 0o700)
+        return folder
 
     def shared(self, agent_run_id: str) -> str:
         """Return the folder that all jobs of one agent run share on this worker."""
         # The id is any text of a caller, so its hash is the name.
-        folder = self._shared / hashlib.sha256(agent_run_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return str(folder)
+        name = hashlib.sha256(agent_run_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        folder = f"{self._shared}/{name}"
+        if not os.path.isdir(folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        return folder
 
     def keep(self, fence: int) -> None:
         """Leave a failed attempt's folder for a person to look at; its day begins now."""
         try:
-            os.utime(self._jobs / str(fence), follow_symlinks=False)
+            os.utime(self._folder(fence), follow_symlinks=False)
         except FileNotFoundError:
             pass
 
     def remove(self, fence: int) -> None:
         """Remove an attempt's folder, whatever the job made of it. Raises OSError."""
         try:
-            self._grave.bury(self._jobs / str(fence))
+            self._grave.bury(self._folder(fence))
         except FileNotFoundError:
             return
 
@@ -87,6 +89,9 @@ class Workspaces:
                 continue
             if entry.stat(follow_symlinks=False).st_mtime < oldest:
                 self.remove(fence)
+
+    def _folder(self, fence: int) -> str:
+        return f"{self._jobs}/{fence}"
 
 
 class Grave:
@@ -101,7 +106,7 @@ class Grave:
         for name in os.listdir(self._fd):
             self._remove(name)
 
-    def bury(self, path: Path) -> None:
+    def bury(self, path: str) -> None:
         """Remove `path` and all below it. Raises OSError, FileNotFoundError when there is nothing."""
         name = self._new_name()
         os.rename(path, name, dst_dir_fd=self._fd)

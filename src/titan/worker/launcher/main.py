@@ -193,7 +193,7 @@ class Launcher:
                 self._main_ended(job, status)
 
     def _main_ended(self, job: Job, status: int) -> None:
-        if job.reading in self._execs:
+        if self._execs.get(job.reading) is job:
             self._exec_known(job)
         del self._living[job.order.fence]
         if job.failure is not None:
