@@ -70,7 +70,7 @@ class Registered(msgspec.Struct, frozen=True):
     updated_ms: int
 
 
-SHOWN = runs.c.state != RunState.STAGED.value
+SHOWN = runs.c.state != literal_column(f"'{RunState.STAGED}'")
 _run_id = runs.c.run_id == bindparam("run_id")
 _jobs_of = jobs.c.run_id == bindparam("run_id")
 _OPEN_RUNS = Statement(select(*RUN).where(text(tables.RUN_OPEN), SHOWN).order_by(runs.c.seq))
@@ -398,7 +398,7 @@ def _open_edges(connection: Connection, run_id: str, of_run: list[JobRow]) -> li
 @cache
 def _run_list(states: int, by_name: bool, by_agent_run: bool, before: bool) -> Statement:
     query = select(*RUN, runs.c.created_ms, runs.c.seq).where(SHOWN)
-    names = [f"state_{number}" for number in range(states)]
+    names = [f"state{number}" for number in range(states)]
     if states:
         query = query.where(runs.c.state.in_([bindparam(name) for name in names]))
     if by_name:
@@ -417,7 +417,7 @@ def _run_list(states: int, by_name: bool, by_agent_run: bool, before: bool) -> S
 
 @cache
 def _job_list(states: int) -> Statement:
-    names = [f"state_{number}" for number in range(states)]
+    names = [f"state{number}" for number in range(states)]
     query = select(*JOB).where(_jobs_of, jobs.c.ordinal > bindparam("after"))
     if states:
         query = query.where(jobs.c.state.in_([bindparam(name) for name in names]))
