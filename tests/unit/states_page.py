@@ -54,7 +54,7 @@ def render() -> str:
         [
             "# The life of a job and of a run",
             "",
-            "Made from `src/titan/core/states.py`, which decides it, and compared with it by a test. Do not edit it here.",
+            "Made from `src/titan/core/states.py`; a test compares the two. Do not edit it here.",
             "",
             "## Jobs",
             "",
