@@ -97,11 +97,20 @@ class Bench:
         self.engine = engine
         self.database = database
         self.faults = faults
+        self.unanswered: list[asyncio.Future[str]] = []
 
     async def submit(self, *jobs: JobSpec, run_id: str = "") -> str:
         """Submit a run and return its id."""
         run_id = run_id or new_run_id()
         await self.engine.apply(SubmitRun(new_run(run_id), jobs))
+        return run_id
+
+    async def engine_submits(self, *jobs: JobSpec) -> str:
+        """Have the core take a run, and do not wait until it is durable."""
+        run_id = new_run_id()
+        taken = asyncio.ensure_future(self.submit(*jobs, run_id=run_id))
+        await asyncio.sleep(0)
+        self.unanswered.append(taken)
         return run_id
 
     async def held(self, query: Callable[[Connection], Any]) -> Any:
@@ -264,6 +273,7 @@ async def bench(
         it = Bench(engine, database, faults)
         await it.settled()  # the first cleaning up is over
         yield it
+        await asyncio.gather(*it.unanswered)
     finally:
         faults.let_go()
         await engine.stop()

@@ -53,7 +53,9 @@ def test_an_attempt_that_is_over_takes_no_more_and_a_known_one_begins_only_once(
     offsets.begin("w", 7, 0)
     assert offsets.receive("w", Output(7, 0, b"abc")) is None
     assert offsets.unknown([7, 8]) == [8]
-    offsets.end(7)
+    offsets.end("other", 7)
+    assert offsets.durable(7) == 0
+    offsets.end("w", 7)
     offsets.keep(LogChunk(7, 0, b"abc"))
     assert (offsets.receive("w", Output(7, 3, b"x")), offsets.durable(7), offsets.count()) == (None, None, 0)
 

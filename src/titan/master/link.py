@@ -79,6 +79,10 @@ class Link:
         self.task = _this_task()
         self._sender = asyncio.create_task(self._send())
 
+    def welcome(self) -> None:
+        """Its hello is durable: from here on the link hears."""
+        self.open = True
+
     def say(self, message: MasterMessage) -> None:
         """Send `message` with the next frame."""
         if isinstance(message, RenewAck):

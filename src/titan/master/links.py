@@ -134,10 +134,10 @@ class WorkerLinks:
             message = msgspec.structs.replace(message, token=token)
         elif isinstance(message, Ack):
             for fence in message.ended:
-                self._offsets.end(fence)
+                self._offsets.end(send.worker, fence)
         elif isinstance(message, Welcome):
             for fence in message.stop:
-                self._offsets.end(fence)
+                self._offsets.end(send.worker, fence)
             held = {fence: self._offsets.durable(fence) for fence in link.held}
             message = msgspec.structs.replace(
                 message, log_offsets={fence: durable for fence, durable in held.items() if durable is not None}
@@ -147,6 +147,8 @@ class WorkerLinks:
     def mute(self) -> None:
         """Answer nothing but renewals from here on: whatever else is said meets no core, and is said again."""
         self._muted = True
+        for link in self._links.values():
+            link.kept(link.unkept_bytes)  # nobody will say it of these any more
 
     def reset(self) -> None:
         """Close all links, so that the workers come back and say what they hold."""
@@ -192,7 +194,7 @@ class WorkerLinks:
             self._offsets.begin(hello.name, fence, total)
         link = Link(socket, hello.name, hello.incarnation, fences, frame_bytes_max)
         self._replace(link)
-        if not self._core.report(_connected(hello), partial(self._open, link)):
+        if not self._core.report(_connected(hello), link.welcome):
             link.fault = LinkFault(CLOSE_FAILED, "the Master has failed on this hello before: restart the worker")
             self._part(link)
             await link.end()
@@ -205,10 +207,6 @@ class WorkerLinks:
         if former is not None:
             former.close(LinkFault(CLOSE_REPLACED, f"another process calls itself worker {link.name}"))
         self._links[link.name] = link
-
-    def _open(self, link: Link) -> None:
-        """The hello is durable."""
-        link.open = self._links.get(link.name) is link
 
     def _part(self, link: Link) -> None:
         if self._links.get(link.name) is link:

@@ -41,9 +41,11 @@ class Offsets:
         if fence not in self._by_fence:
             self._by_fence[fence] = Offset(worker, durable, durable)
 
-    def end(self, fence: int) -> None:
-        """The attempt is over: nothing more will come that is wanted."""
-        self._by_fence.pop(fence, None)
+    def end(self, worker: str, fence: int) -> None:
+        """The attempt is over, says its `worker`: nothing more will come that is wanted."""
+        offset = self._by_fence.get(fence)
+        if offset is not None and offset.worker == worker:
+            del self._by_fence[fence]
 
     def end_all(self) -> None:
         """Forget everything; each worker says anew what it holds."""
