@@ -1,9 +1,10 @@
 """A Master double, and workers as the processes they are."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ class WorkerProcess:
     def __init__(self, home: Path, master: MasterDouble, *options: str, environ: dict[str, str] | None = None) -> None:
         self.home = home
         self.folder = home / "workers" / "w"
+        self._said: str | None = None
         ready, ready_there = os.pipe()
         parent_there, self.parent = os.pipe()
         words = ["--home", str(home), "--join", master.url, "--name", "w", "--slots", "4"]
@@ -43,11 +45,17 @@ class WorkerProcess:
             os.close(self.parent)
             self.parent = -1
 
+    def stop(self) -> int:
+        """Ask it to leave in order and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
     def close(self) -> str:
         """End it at once, wait until it is gone, and return what it said."""
         self.leave_parent()
-        _, said = self.process.communicate(timeout=30)
-        return said.decode()
+        if self._said is None:
+            self._said = self.process.communicate(timeout=30)[1].decode()
+        return self._said
 
 
 @pytest.fixture
@@ -66,9 +74,23 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
+StartWorker = Callable[..., WorkerProcess]
+
+
 @pytest.fixture
-def worker(master: MasterDouble, home: Path) -> Iterator[WorkerProcess]:
-    process = WorkerProcess(home, master)
-    yield process
-    said = process.close()
+def start_worker(master: MasterDouble, home: Path) -> Iterator[StartWorker]:
+    """Start workers with options of the test's choice; none may have had a fault when they are closed."""
+    started: list[WorkerProcess] = []
+
+    def start(*options: str, environ: dict[str, str] | None = None) -> WorkerProcess:
+        started.append(WorkerProcess(home, master, *options, environ=environ))
+        return started[-1]
+
+    yield start
+    said = "".join([worker.close() for worker in started])
     assert "Traceback" not in said, said
+
+
+@pytest.fixture
+def worker(start_worker: StartWorker) -> WorkerProcess:
+    return start_worker()

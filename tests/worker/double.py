@@ -105,7 +105,9 @@ class MasterDouble:
         self.blobs[sha256] = data
         return sha256
 
-    def grant(self, content: bytes | str, filename: str = "job.py", *, agent_run_id: str = "agents", **spec: Any) -> int:
+    def grant(
+        self, content: bytes | str, filename: str = "job.py", *, agent_run_id: str = "agents", **spec: Any
+    ) -> int:
         """Grant an attempt of a job with this script and return its fence."""
         sha256 = self.add_blob(content)
         with self._changed:
@@ -127,6 +129,9 @@ class MasterDouble:
             idempotency_key=f"key-of-{job.job_id}",
             agent_run_id=agent_run_id,
         )
+
+    def job_of(self, sha256: str) -> JobSpec:
+        return JobSpec(job_id="a-job", filename="job.py", script=sha256)
 
     def cancel(self, fence: int) -> None:
         self.send(Stop(fence))

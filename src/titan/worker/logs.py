@@ -62,8 +62,8 @@ class _Spool:
 class Logs:
     """All spools of one worker, with their thread.
 
-    `grew`, with the new totals by fence, and the callbacks of `finish` run by way of `call`, which hands a function to the
-    event loop's thread. Every other method is called on the event loop's thread.
+    `grew`, with the new totals by fence, and the callbacks of `finish` run by way of `call`, which hands a
+    function to the event loop's thread. Every other method is called on that thread.
     """
 
     def __init__(

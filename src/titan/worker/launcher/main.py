@@ -287,6 +287,8 @@ class Launcher:
 def main(control: int) -> None:
     """Run a launcher for the worker at the other end of descriptor `control`."""
     os.umask(0o077)
+    # It came through an exec; a job that held it would keep us alive.
+    os.set_inheritable(control, False)
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     become_subreaper()
     launcher = Launcher(control)
