@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -127,7 +127,7 @@ class Gate:
         scope["state"] = {}
 
         async def guarded(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *SECURITY_HEADERS]
             await send(message)
 
@@ -221,20 +221,13 @@ async def _refuse(scope: Scope, send: Send, error: TitanError) -> None:
     """Answer before a body is read; a body still on its way ends with the connection."""
     error.request_id = request_id_of(scope)
     if scope["type"] == "websocket":
-        if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": CLOSE_DENIED, "reason": error.code})
-            return
-        send = _as_websocket(send)
+        await send(
+            {"type": "websocket.close", "code": CLOSE_DENIED, "reason": error.code}
+        )  # an HTTP 403 before it opens
+        return
     await send_problem(send, error, {"connection": "close"} if _has_body(scope) else None)
 
 
 def _has_body(scope: Scope) -> bool:
     names = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
     return b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
-
-
-def _as_websocket(send: Send) -> Send:
-    async def renamed(message: Any) -> None:
-        await send({**message, "type": "websocket." + message["type"]})
-
-    return renamed

@@ -67,6 +67,9 @@ class Receiver:
         if require_type(self._scope, JSON, NDJSON) == NDJSON:
             return await self._lines()
         body = decode(_SUBMIT, await self._document(), self.limits)
+        if len(body.jobs) > self.limits.submit_jobs_inline_max:
+            text = f"{len(body.jobs)} jobs in one JSON document: at most {self.limits.submit_jobs_inline_max}"
+            raise Invalid(text, code="too_large", hint=_SEND_LINES)
         jobs = await self._jobs(body.jobs)
         self._check_names(body.name, body.agent_run_id)
         blobs = await self._blobs(body.blobs)

@@ -122,9 +122,13 @@ def spec_problems(spec: JobSpec, limits: Limits) -> list[Problem]:
         add("timeout_s", _range_problem("timeout_s", spec.timeout_s, 0.001, limits.timeout_s_max))
     add("lease_s", _range_problem("lease_s", spec.lease_s, limits.lease_s_min, limits.lease_s_max))
     if spec.args:
-        add("args", _args_problem(spec.args, limits), "too_large")
+        add("args", _args_problem(spec.args))
+        size = sum(utf8_bytes(arg) + 1 for arg in spec.args)
+        add("args", _size_problem("args", size, limits.args_bytes_max), "too_large")
     if spec.env:
-        add("env", _env_problem(spec.env, limits))
+        add("env", _env_problem(spec.env))
+        size = sum(utf8_bytes(name) + utf8_bytes(value) + 2 for name, value in spec.env.items())
+        add("env", _size_problem("env", size, limits.env_bytes_max), "too_large")
     if len(spec.parents) > limits.job_parents_max:
         add(
             "parents",
@@ -196,25 +200,25 @@ def _range_problem(field: str, value: float, low: float, high: float) -> str | N
     return f"{field} is {value}: give {low:.12g} to {high:.12g}"
 
 
-def _args_problem(args: tuple[str, ...], limits: Limits) -> str | None:
+def _args_problem(args: tuple[str, ...]) -> str | None:
     if any("\x00" in arg for arg in args):
         return "args hold a NUL character: no program can receive one as an argument"
-    size = sum(utf8_bytes(arg) + 1 for arg in args)
-    if size <= limits.args_bytes_max:
-        return None
-    return f"args take {size} bytes: at most {limits.args_bytes_max}; put large input in the store or a file"
+    return None
 
 
-def _env_problem(env: Mapping[str, str], limits: Limits) -> str | None:
+def _env_problem(env: Mapping[str, str]) -> str | None:
     for name, value in env.items():
         if not name or "=" in name or "\x00" in name or "\x00" in value:
             return f"env name {shown(name)} is not possible: names are not empty and hold no '=' or NUL"
         if name.startswith("TITAN_"):
             return f"env name {shown(name)} is Titan's own: names beginning with TITAN_ cannot be set"
-    size = sum(utf8_bytes(name) + utf8_bytes(value) + 2 for name, value in env.items())
-    if size <= limits.env_bytes_max:
+    return None
+
+
+def _size_problem(field: str, size: int, limit: int) -> str | None:
+    if size <= limit:
         return None
-    return f"env takes {size} bytes: at most {limits.env_bytes_max}"
+    return f"{field}: {size} bytes, at most {limit}; put large input in the store or a file"
 
 
 def convert_spec(data: object) -> JobSpec:
