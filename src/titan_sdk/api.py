@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from titan_sdk.errors import Invalid
 from titan_sdk.idempotency import call_key, random_key
+from titan_sdk.transport import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def encode(document: Mapping[str, Any]) -> bytes:
         raise Invalid(f"this cannot be sent: {why}", hint="give text, numbers, lists and dicts") from None
 
 
-def segment(text: str) -> str:
-    """Return `text` as one segment of a path."""
-    from urllib.parse import quote
-
-    return quote(text, safe="")
+def segment(id: str) -> str:  # noqa: A002
+    """Return an id or name as one segment of a path. Raises Invalid for what can be none."""
+    if id in ("", ".", ".."):
+        raise Invalid(f"{id!r} is no id or name", hint="give the text of one")
+    return quoted(id)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9090
+PORTS = {"http": 80, "https": 443}
+HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_:%")
 
 
 class Endpoint:
@@ -33,10 +35,15 @@ class Endpoint:
         self.token = token
 
     @property
+    def authority(self) -> str:
+        """Host and port as they stand in a URL and in a Host header, for example ``[::1]:9090``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """The address as a URL without a path, for example ``http://127.0.0.1:9090``."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{self.authority}"
 
     @property
     def is_loopback(self) -> bool:
@@ -144,22 +151,27 @@ def _parse_list(text: str, origin: str) -> list[Endpoint]:
 
 
 def _parse(text: str, origin: str) -> Endpoint:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    else:
-        if parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or "@" in parts.netloc:
-            host = None
-    if not host or any(character.isspace() for character in host):
+    scheme, found, rest = text.partition("://")
+    scheme, rest = (scheme.lower(), rest) if found else ("http", text)
+    host, port = _split_port(rest.removesuffix("/"))
+    if scheme not in PORTS or not host or not set(host.lower()) <= HOST_CHARACTERS or not 0 <= port < 65536:
         # The text is not repeated: whoever put a password into it should not find it in a log.
         raise Invalid(
             f"the address from {origin} is not the URL of a Master",
             hint=f"give a scheme, host and port, such as http://{DEFAULT_HOST}:{DEFAULT_PORT}",
         )
-    if port is None:
-        port = DEFAULT_PORT if "://" not in text else {"http": 80, "https": 443}[parts.scheme]
-    return Endpoint(parts.scheme, host, port, origin)
+    return Endpoint(scheme, host.lower(), port or (PORTS[scheme] if found else DEFAULT_PORT), origin)
+
+
+def _split_port(text: str) -> tuple[str, int]:
+    """Return host and port of `host`, `host:port` or `[v6]:port`; port 0 where none is given, -1 where it is wrong."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        if ":" not in host or (port and not port.startswith(":")):
+            return "", -1
+        port = port[1:]
+    else:
+        host, _, port = text.partition(":")
+    if not port:
+        return host, 0
+    return host, int(port) if port.isdecimal() and port.isascii() and len(port) < 6 and port != "0" else -1

@@ -43,21 +43,18 @@ class LogCalls(ObserveCalls):
 
         run_id, job_id = self.find_job(id)
         path = f"runs/{run_id}/jobs/{segment(job_id)}"
-        job = self._get(path)
+        attempt = max(self._get(path)["attempt"], 1)
         while True:
-            attempt = max(job["attempt"], 1)
             decode = codecs.getincrementaldecoder("utf-8")("replace").decode
             for data in self._follow_attempt(f"{path}/log", attempt):
                 if text := decode(data):
                     yield text
             if rest := decode(b"", True):
                 yield rest
-            done = False
-            while not done and job["attempt"] <= attempt:
-                answer = self._get(f"{path}/wait", {"timeout_s": FOLLOW_S}, wait_s=FOLLOW_S)
-                done, job = answer["done"], answer["job"]
-            if done and job["attempt"] <= attempt:
+            job = self._get(path)
+            if job["attempt"] <= attempt and job["ended_at"] is not None:
                 return
+            attempt += 1
 
     def _follow_attempt(self, path: str, attempt: int) -> Iterator[bytes]:
         at = 0

@@ -68,7 +68,7 @@ class ObserveCalls(Api):
         return workers
 
     def stats(self) -> dict[str, Any]:
-        """Return counters: live runs and jobs by state, workers, slots. Example: ``client.stats()["busy"]``."""
+        """Return counters: live runs and jobs by state, workers, slots. Example: ``client.stats()["slots_free"]``."""
         found: dict[str, Any] = self._get("stats")
         return found
 

@@ -6,21 +6,21 @@ patience ends: 3 s for a client that no Master ever answered (nobody is there), 
 before (it is restarting), 120 s inside a job (whose work would be lost). Patience counts from the first failure of
 a call, since a call may wait on the server for long. A pause the Master asks for is kept.
 
-Connections are kept alive, one a thread. http.client is imported by the first call, not with the SDK.
+Connections are kept alive, one a thread. What they need is imported by the first call, not with the SDK.
 """
 
 from __future__ import annotations
 
-from titan_sdk.errors import TitanError, Unreachable
-from titan_sdk.line import JSON, Answer, CannotConnect, Line, read
+from titan_sdk.errors import Invalid, TitanError, Unreachable
+from titan_sdk.line import JSON, CannotConnect, Line, Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import http.client
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Self, TypeVar
 
     from titan_sdk.discovery import Finder
+    from titan_sdk.http1 import Answer
 
     Body = bytes | Callable[[], bytes | Iterator[bytes]]
     T = TypeVar("T")
@@ -33,6 +33,7 @@ PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 2.0
 API = "/api/v1/"
 PASSING = ("unavailable", "in_progress")
+UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 class Clock:
@@ -90,7 +91,7 @@ class Transport:
         content_type: str = JSON,
         key: str = "",
         wait_s: float = 0.0,
-    ) -> Answer:
+    ) -> Reply:
         """Send a request until it is answered or patience ends; return the answer.
 
         `body`: bytes, or a function that gives it (bytes or pieces) from its beginning at each attempt. `key`: the
@@ -104,11 +105,11 @@ class Transport:
         if key:
             headers["Idempotency-Key"] = key
 
-        def once() -> Answer:
+        def once() -> Reply:
             line = self._line()
             try:
                 now = body() if callable(body) else body
-                return read(line.ask(method, target, now, headers, self._answer_s(wait_s)))
+                return Reply(line.ask(method, target, headers, now, self._answer_s(wait_s)))
             except TitanError:
                 if callable(body):
                     line.close()  # the rest of the body may be unsent
@@ -126,7 +127,7 @@ class Transport:
         def once() -> Feed:
             line = self._connect()
             try:
-                return Feed(line, line.ask("GET", target, None, {"Accept": "text/event-stream"}, self._answer_s(0)))
+                return Feed(line, line.ask("GET", target, {"Accept": "text/event-stream"}, None, self._answer_s(0)))
             except BaseException:
                 line.close()
                 raise
@@ -146,8 +147,6 @@ class Transport:
             line.close()
 
     def _patiently(self, once: Callable[[], T]) -> T:
-        from http.client import HTTPException
-
         began = self.clock.now()
         give_up_at: float | None = None
         pause_s = PAUSE_FIRST_S
@@ -165,7 +164,7 @@ class Transport:
             except CannotConnect as error:
                 failure = self._unreachable(error.__cause__)
                 failed_at = began
-            except (OSError, HTTPException) as error:
+            except OSError as error:
                 failure = self._unreachable(error)
             else:
                 self._reached = True
@@ -217,36 +216,36 @@ class Transport:
 
 
 class Feed:
-    """An open endless answer. Close it, or leave the `with` block."""
+    """An open endless answer. Leave its `with` block to close it."""
 
-    def __init__(self, line: Line, response: http.client.HTTPResponse) -> None:
+    def __init__(self, line: Line, answer: Answer) -> None:
         self._line = line
-        self._response = response
+        self._answer = answer
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._response.close()
         self._line.close()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield lines as they arrive; ends when the server closes or the connection breaks."""
-        from http.client import HTTPException
-
-        while True:
-            try:
-                line = self._response.readline()
-            except (OSError, HTTPException):
-                return
-            if not line:
-                return
-            yield line
+        """Yield lines as they arrive; ends when the server ends the feed or the connection breaks."""
+        try:
+            yield from self._answer.lines()
+        except OSError:
+            return
 
 
 def _target(path: str, query: Mapping[str, Any] | None) -> str:
-    if not query:
-        return API + path
-    from urllib.parse import urlencode
+    pairs = [f"{name}={quoted(str(value))}" for name, value in (query or {}).items() if value is not None]
+    return f"{API}{path}{'?' if pairs else ''}{'&'.join(pairs)}"
 
-    return f"{API}{path}?{urlencode({name: value for name, value in query.items() if value is not None})}"
+
+def quoted(text: str) -> str:
+    """Return `text` as it may stand in one segment of a path or one value of a query. Raises Invalid."""
+    if text.isascii() and not set(text) - UNRESERVED:
+        return text
+    try:
+        return "".join(chr(byte) if chr(byte) in UNRESERVED else f"%{byte:02X}" for byte in text.encode())
+    except UnicodeEncodeError:
+        raise Invalid(f"{text!a} holds a lone surrogate, which is not text") from None

@@ -40,6 +40,10 @@ Reply = bytes | None | Callable[[Request], "bytes | None"]
 CUT = None  # close without an answer
 
 
+class Last(bytes):
+    """What is sent before the connection is closed."""
+
+
 def answer(document: Any = None, status: int = 200, *, close: bool = False, **headers: str) -> bytes:
     """Return a whole answer with a JSON body."""
     return raw(
@@ -126,7 +130,7 @@ class Double:
                         connected.shutdown(socket.SHUT_RDWR)
                         return
                     connected.sendall(data)
-                    if b"\r\nconnection: close\r\n" in data:
+                    if isinstance(data, Last) or b"\r\nconnection: close\r\n" in data:
                         connected.shutdown(socket.SHUT_RDWR)
                         return
             except (OSError, ValueError):
