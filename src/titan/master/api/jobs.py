@@ -14,7 +14,6 @@ from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES
 from titan.model.views import AttemptList, Explanation, JobAnswer, JobView, JobWait, Lookup
 from titan.storage import queries
 from titan.storage.connection import Connection
-from titan.storage.logs import LogRange
 from titan_sdk.errors import Invalid, NotFound
 
 LOG_BYTES = 1024 * 1024
@@ -145,9 +144,9 @@ def _read_log(
         fence, number, complete = chosen.fence, chosen.attempt, chosen.state not in LIVING_ATTEMPT_STATES
     if not fence:
         return FoundLog(0, 0, 0, b"", 0, complete)
-    piece = LogRange(0, b"", 0)
     if offset < 0:
         offset = max(0, site.logs.read(connection, fence, 0, 0).total + offset)
+    offset = min(offset, site.engine.limits.log_job_bytes_max)
     piece = site.logs.read(connection, fence, offset, limit)
     return FoundLog(fence, number, piece.offset, piece.data, piece.total, complete)
 
