@@ -38,6 +38,14 @@ _RANGE = Statement(
     "begin",
     "end",
 )
+_NEXT = Statement(
+    select(_c.offset)
+    .where(_c.fence == bindparam("fence"), _c.offset > bindparam("begin"))
+    .order_by(_c.offset)
+    .limit(1),
+    "fence",
+    "begin",
+)
 _TOTAL = Statement(
     select(_c.offset + _c.length).where(_c.fence == bindparam("fence")).order_by(_c.offset.desc()).limit(1), "fence"
 )
@@ -104,6 +112,20 @@ class LogFiles:
         total = connection.row(_TOTAL, fence)
         if total is None:
             return LogRange(0, b"", 0)
+        start, data = self._read(connection, fence, offset, length)
+        if not data and length > 0:
+            following = connection.row(_NEXT, fence, offset)
+            if following is not None:
+                start, data = self._read(connection, fence, following[0], length)
+        return LogRange(start, data, total[0])
+
+    def close(self) -> None:
+        """Close the segment being written."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _read(self, connection: Connection, fence: int, offset: int, length: int) -> tuple[int, bytes]:
         found: list[bytes] = []
         start = at = offset
         end = offset + length
@@ -119,13 +141,7 @@ class LogFiles:
                 data = segments.read(segment, position + skip, min(row_length - skip, end - at))
                 found.append(data)
                 at += len(data)
-        return LogRange(start, b"".join(found), total[0])
-
-    def close(self) -> None:
-        """Close the segment being written."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        return start, b"".join(found)
 
     def _writable(self) -> int:
         if self._descriptor is None or self._position >= self._segment_bytes_max:
