@@ -134,6 +134,8 @@ async def _many(call: Call, body: Many) -> StoreManyAnswer:
         raise Invalid(f"{len(body.operations)} operations: at most {limit}", code="too_large", hint=hint)
     reads = [isinstance(operation, _READS) for operation in body.operations]
     if all(reads):
+        for operation in body.operations:
+            _key(call, operation.key)
         return StoreManyAnswer(await _read(call, partial(_read_many, operations=body.operations)))
     if any(reads):
         raise Invalid("reads and writes are mixed: send the reads in one call and the writes in another")
