@@ -35,7 +35,7 @@ def follow(transport: Transport, path: str, query: dict[str, Any], after: str | 
             for name, event_id, data in parse(feed.lines()):
                 heard = True
                 after = event_id or after
-                yield {"kind": name, **json.loads(data or "{}"), "id": event_id}
+                yield {**json.loads(data or "{}"), "kind": name, "id": event_id}
         if not heard:
             transport.clock.pause(transport.clock.jitter())
 
