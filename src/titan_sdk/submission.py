@@ -95,7 +95,7 @@ class Submission:
         return kind(
             found[0]["message"] if len(found) == 1 else f"the submission has {len(found)} problems; nothing was run",
             code=found[0].get("code") if len(found) == 1 else None,
-            hint=error.hint if error else "",
+            hint=(error.hint if error else "") or ("upload_file() puts a file there" if kind is FileMissing else ""),
             problems=found,
             request_id=error.request_id if error else "",
         )
@@ -134,8 +134,10 @@ class Submission:
         job = next((job for job in self._jobs if job.job_id == problem.get("job_id")), None)
         if job is None:
             return problem
-        looked = self.scripts.named(_name_of(job)).path
-        return {**problem, "message": f"{problem.get('message', '')} (on this disk it was looked for at {looked})"}
+        name = str(_name_of(job))
+        base = name.replace("\\", "/").rsplit("/", 1)[-1]
+        looked = f"{name!r} is neither on this disk ({self.scripts.named(name).path}) "
+        return {**problem, "message": f"{looked}nor, as {base!r}, in the Master's registry"}
 
 
 def _encoder() -> Callable[[Any], str]:

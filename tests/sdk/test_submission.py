@@ -264,7 +264,9 @@ def test_one_error_lists_what_both_sides_found(connect: Connect) -> None:
     text = str(error)
     assert "3 problems" in text
     assert 'b: args "\'" cannot be split' in text
-    assert f"in the registry (on this disk it was looked for at {os.path.abspath('nowhere.py')})" in text
+    place = os.path.abspath("nowhere.py")
+    assert f"a: 'nowhere.py' is neither on this disk ({place}) nor, as 'nowhere.py', in the Master's registry" in text
+    assert "upload_file" in error.hint
     assert "cycle" in text
     assert "Expected" not in text
 
