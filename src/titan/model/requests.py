@@ -49,13 +49,13 @@ class Typed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class Get(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="get", gc=False):
-    """store/get, and `{"op": "get", ...}` in store/many."""
+    """Read a value; text or bytes, as it was put, null when the key is missing."""
 
     key: str
 
 
 class Put(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="put", gc=False):
-    """store/put. `ttl_s`: seconds until the key reads as missing; null keeps it for ever."""
+    """Set a key to exactly this value. `ttl_s`: seconds until it reads as missing; null keeps it for ever."""
 
     key: str
     value: str
@@ -64,20 +64,20 @@ class Put(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op
 
 
 class Delete(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="delete", gc=False):
-    """store/delete."""
+    """Remove a key, value or set."""
 
     key: str
 
 
 class Incr(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="incr", gc=False):
-    """store/incr. A missing key counts from 0."""
+    """Add `by` to the decimal number that a key holds as text; a missing key counts from 0."""
 
     key: str
     by: int = 1
 
 
 class Cas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="cas", gc=False):
-    """store/cas. `expect` null: the key must be missing. `value` null: delete it."""
+    """Set a key if it holds exactly `expect` (null: is missing); `value` null removes it."""
 
     key: str
     expect: Typed | None
@@ -85,27 +85,27 @@ class Cas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op
 
 
 class SetAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="sadd", gc=False):
-    """store/sadd."""
+    """Put a member into the set at a key."""
 
     key: str
     member: str
 
 
 class SetRemove(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="srem", gc=False):
-    """store/srem."""
+    """Take a member out of the set at a key; an empty set is a missing key."""
 
     key: str
     member: str
 
 
 class SetMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="smembers", gc=False):
-    """store/smembers."""
+    """List the members of the set at a key, sorted."""
 
     key: str
 
 
 class ListKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="list", gc=False):
-    """store/list. Keys that begin with `prefix`, sorted, from behind `after` on."""
+    """List keys that begin with `prefix`, sorted, from behind `after` on."""
 
     prefix: str = ""
     limit: int = 100
@@ -116,6 +116,6 @@ Operation = Get | Put | Delete | Incr | Cas | SetAdd | SetRemove | SetMembers
 
 
 class Many(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """store/many: up to 1,000 operations, all reads or all writes; writes are one transaction, all or none."""
+    """Do up to 1,000 operations, `{"op": "put", ...}`: all reads, or all writes in one transaction, all or none."""
 
     operations: list[Operation]

@@ -1,0 +1,62 @@
+"""Large work gives way: while one request is worked on for long, others are answered."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.api.master import NDJSON, Master, job, lines
+from titan.master import turns
+from titan.master.turns import Turns
+
+
+def test_a_slice_that_is_over_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(turns.time, "monotonic", lambda: now[0])
+
+    async def work() -> list[int]:
+        others: list[int] = []
+        task = asyncio.create_task(count(others))
+        mine = Turns()
+        await mine.give()
+        assert others == [], "the slice has only begun"
+        now[0] = turns.SLICE_S
+        await mine.give()
+        await mine.give()
+        assert others == [1], "one turn for the others, then a new slice"
+        assert await mine.through(steps()) == "done"
+        await task
+        return others
+
+    assert asyncio.run(work()) == [1]
+
+
+async def count(others: list[int]) -> None:
+    others.append(1)
+
+
+def steps():  # type: ignore[no-untyped-def]
+    yield
+    yield
+    return "done"
+
+
+def test_others_are_answered_while_a_large_run_is_accepted_and_cancelled(master: Master) -> None:
+    count = 20_000
+    far = {"requirement": ["NOWHERE"]}
+    text = lines({"name": "large", "jobs": count}, *[{**job(f"j{n}"), **far} for n in range(count)])
+    requests = [
+        ("POST", "/runs", text, NDJSON),
+        ("POST", "/runs/@last/cancel", None, {}),
+        ("GET", "/runs/@last/wait", None, {}),
+    ]
+    with ThreadPoolExecutor(1) as thread:
+        for request in requests:
+            answer = thread.submit(master.request, *request)
+            answered = 0
+            while not answer.done():
+                assert master.get("/healthz").status == 200
+                answered += 1
+            assert answer.result().status in (200, 201)
+            assert answered
+    assert master.get("/runs/@last").json["jobs"]["cancelled"] == count
