@@ -299,6 +299,21 @@ def test_a_reader_cannot_write(storage: Storage) -> None:
         storage.database.read(lambda connection: connection.run("DELETE FROM leader"))
 
 
+def test_a_leader_row_that_cannot_be_read_is_an_error_and_the_next_try_is_fresh(storage: Storage) -> None:
+    storage.database.writer().raw.close()
+    with pytest.raises(CommitFailed):
+        storage.journal.leader()
+    assert storage.journal.leader() == (storage.epoch, 0)
+
+
+def test_a_database_without_its_leader_row_takes_no_batch(storage: Storage) -> None:
+    connection = storage.database.writer()
+    connection.run("DELETE FROM leader")
+    with pytest.raises(AssertionFailed, match="leader row is gone"):
+        storage.commit(new_run())
+    assert storage.rows("runs") == []
+
+
 def test_damage_met_by_a_commit_is_called_by_its_name(storage: Storage) -> None:
     storage.commit(*(new_run(number_of_id(number)) for number in range(500)))
     storage.close()

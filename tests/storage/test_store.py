@@ -51,7 +51,8 @@ def once(key: str = "call", body: bytes = b"body", expires_ms: int = LATER_MS) -
 
 EXACT: list[Value] = [
     "", b"", "plain", b"plain", "0",
-    "naïve ☃ 🦄 \U0010ffff", "a\x00b\x00", "line\r\n|;'\"`$(x)%_\\", "e\u0301 is not é", b"\x00\xff\xfe", bytes(range(256)), "é" * (MIB // 2), b"\xff" * MIB,
+    "naïve ☃ 🦄 \U0010ffff", "a\x00b\x00", "line\r\n|;'\"`$(x)%_\\", "e\u0301 is not é",
+    b"\x00\xff\xfe", bytes(range(256)), "é" * (MIB // 2), b"\xff" * MIB,
 ]  # fmt: skip
 
 

@@ -114,8 +114,8 @@ class Journal:
             self._claim(connection, batch)
             writes.apply(connection, groups)
             results = operations.execute(connection, batch.operations, self._limits) if batch.operations else []
-            if index and self._logs.index(connection, index) != len(index):
-                raise AssertionFailed("log_index: not every chunk was new")
+            if index:
+                self._logs.index(connection, index)
             if self._before_commit is not None:
                 self._before_commit(batch)
         except Exception as error:

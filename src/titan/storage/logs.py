@@ -100,9 +100,9 @@ class LogFiles:
         self._position = end
         return rows
 
-    def index(self, connection: Connection, rows: list[IndexRow]) -> int:
-        """Insert `rows` of `append` and return how many went in."""
-        return connection.change_many(_INSERT, rows)
+    def index(self, connection: Connection, rows: list[IndexRow]) -> None:
+        """Insert `rows` of `append`. A range that is there already is an error of the driver."""
+        connection.change_many(_INSERT, rows)
 
     def read(self, connection: Connection, fence: int, offset: int, length: int) -> LogRange:
         """Return what the attempt `fence` wrote from `offset` on, `length` bytes at most, up to the next dropped range.
