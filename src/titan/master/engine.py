@@ -66,6 +66,7 @@ class Engine:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="titan-reader")
         self._shell = Shell(journal, self.read, self.live, self.links, limits, clock)
         self._housekeeping: asyncio.Task[None] | None = None
+        self._stopped = False
 
     @property
     def ended(self) -> "asyncio.Future[str]":
@@ -88,7 +89,13 @@ class Engine:
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     async def stop(self) -> None:
-        """Stop in order: extend the leases of what runs, so that a later Master waits for it, then close."""
+        """Stop in order: extend the leases of what runs, so that a later Master waits for it, then close.
+
+        Stopping again does nothing.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
         self.live.close(STOPPING)
         if self.open:
             future = self._shell.loop.create_future()

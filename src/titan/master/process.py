@@ -96,9 +96,10 @@ async def _serve(
     server = Server(app, engine.limits, lambda: _tell(listener, options))
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, told)
-    if options.parent_fd is not None:
+    loop.add_signal_handler(signal.SIGTERM, _stop, told)
+    if options.parent_fd is None:
+        loop.add_signal_handler(signal.SIGINT, _stop, told)  # with a parent, Ctrl+C is the parent's to hear
+    else:
         loop.add_reader(options.parent_fd, _parent_said, options.parent_fd, told)
     # What stands now stays: the collector need not look through it again.
     gc.collect()
