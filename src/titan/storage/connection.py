@@ -120,7 +120,6 @@ class Connection:
 
     def close(self) -> None:
         """Close it; what was not committed is lost."""
-        self._cursor.close()
         self._pooled.invalidate()
 
     def expired(self) -> bool:
