@@ -171,10 +171,11 @@ BY_CODE: dict[str, tuple[type[TitanError], int, str]] = {
     "unavailable": (Unavailable, 503, "the Master is starting, stopping, reloading or full of waits"),
     "storage_full": (StorageFull, 507, "the Master's disk is full"),
     "internal": (Internal, 500, "a fault of Titan; `request_id` finds it in the Master's log"),
-    "unreachable": (Unreachable, 502, "raised by the client: no Master answered"),
+    "unreachable": (Unreachable, 502, "no Master answered within the client's patience"),
     "timed_out": (TimedOut, 504, "a wait ended before what it waited for"),
-    "run_failed": (RunFailed, 424, "raised by the client: the run ended FAILED or CANCELLED"),
+    "run_failed": (RunFailed, 424, "`raise_for_status()` of a run that ended FAILED or CANCELLED"),
 }
+BY_THE_CLIENT = frozenset({"unreachable", "timed_out", "run_failed"})  # no Master answers with these
 
 
 def error_of(code: str, message: str, **fields: Any) -> TitanError:

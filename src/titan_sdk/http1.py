@@ -1,9 +1,9 @@
 """One HTTP/1.1 connection as a client: small requests in one packet, answers parsed in one pass.
 
 The standard library's http.client does this as well, at a price that every job pays which talks to its Master:
-importing it costs some 25 ms (it brings email and ssl), and each call sends head and body apart and parses headers
-with the mail parser, which doubles the time of a store read (docs/performance.md). What is left out here is what a
-Master never sends: redirects, compression, trailers with a meaning, pipelining.
+importing it takes some 20 ms more (it brings email and ssl), and each call sends head and body apart and parses
+headers as a mail, which makes a store read half as slow again (docs/decisions/sdk-http.md). What is left out here is
+what a Master never sends: redirects, compression, trailers with a meaning, pipelining.
 
 Anything unexpected is Broken, an OSError like all other trouble with a connection; the connection is then of no use.
 """

@@ -25,7 +25,7 @@ class TitanJob:
     parents: ids of jobs that must have COMPLETED first.
     priority: 0 to 1000, higher goes first.
     delay: milliseconds, or text such as ``"2s"``, counted from when the parents are done.
-    affinity: run on the worker of the parent that finished last.
+    affinity, affinity_wait_s: run on the worker of the parent that finished last, and how long to wait for it.
     requirement: a capability, or a list of which all must match.
     script_content: the script itself (text or bytes), instead of reading `filename`.
     retries, retry_backoff_s: how often a failed job is tried again, and the first pause in seconds.

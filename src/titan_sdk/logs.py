@@ -34,10 +34,8 @@ class LogCalls(ObserveCalls):
     def follow_logs(self, id: str) -> Iterator[str]:  # noqa: A002
         """Yield a job's log as it grows, from its beginning until the job has ended; pieces are not lines.
 
-        When the job is tried again, the log of the new attempt follows. Raises NotFound. Example::
-
-            for text in client.follow_logs("train_model"):
-                print(text, end="")
+        When the job is tried again, the log of the new attempt follows. Raises NotFound.
+        Example: ``for text in client.follow_logs("train_model"): print(text, end="")``.
         """
         import codecs
 
