@@ -72,16 +72,17 @@ class Cluster:
     def kill_group(self) -> None:
         """kill -9 of everything that shares the process group."""
         os.killpg(self.pid, signal.SIGKILL)
-        self._gone()
+        self.gone()
 
     def stop(self) -> int:
         """Ctrl+C for a program: SIGTERM; return the exit code."""
         if self._up is None:
             return 0
         self._up.terminate()
-        return self._gone()
+        return self.gone()
 
-    def _gone(self) -> int:
+    def gone(self) -> int:
+        """Wait for its end by whatever was done to it, and return the exit code."""
         assert self._up is not None
         with self._up as up:
             code = up.wait(STOP_S)

@@ -62,7 +62,7 @@ def test_down_stops_everything_and_says_so_once(own_cluster: Cluster) -> None:
     done = own_cluster.titan("down", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"stopped": True, "pid": own_cluster.pid, "home": str(own_cluster.home)}
-    assert own_cluster.stop() == 0
+    assert own_cluster.gone() == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     again = own_cluster.titan("down")
     assert (again.returncode, again.stdout) == (0, b"")
@@ -74,7 +74,7 @@ def test_ctrl_c_of_the_whole_group_is_an_orderly_stop(own_cluster: Cluster) -> N
     with own_cluster.client() as client:
         run = client.submit_job(TitanJob("quick", "quick.py", script_content="print('quick')")).wait(WAIT_S)
     os.killpg(own_cluster.pid, signal.SIGINT)
-    assert own_cluster.stop() == 0
+    assert own_cluster.gone() == 0
     own_cluster.start()
     with own_cluster.client() as client:
         assert client.get_run(run.id).status == "COMPLETED"
@@ -124,6 +124,7 @@ def test_up_alone_killed_leaves_nothing_running(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "home", "--port", "0").start()
     cluster.flags = ("--port", cluster.url.rpartition(":")[2])
     os.kill(cluster.pid, signal.SIGKILL)
+    assert cluster.gone() == -signal.SIGKILL
     try:
         assert cluster.start().titan("status").returncode == 0
     finally:

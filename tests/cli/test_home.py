@@ -114,6 +114,14 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").read_text() == "foreign"
 
 
-def test_waiting_for_the_release_ends_with_it(tmp_path: Path) -> None:
-    homes.take(tmp_path).release()
-    homes.wait_released(tmp_path)
+def test_children_of_a_dead_holder_are_waited_for_and_others_are_not(tmp_path: Path) -> None:
+    def process(*words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["/bin/cat", *words], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    with process("-", str(tmp_path)) as ours, process("-") as foreign:
+        dead = Holder(1, "", children=(ours.pid, foreign.pid, 2**22 - 1))
+        with pytest.raises(Conflict, match=f"left processes on {tmp_path}: {ours.pid}\n"):
+            homes.wait_for_children(dead, tmp_path, patience_s=0.0)
+        ours.kill()
+        homes.wait_for_children(dead, tmp_path, patience_s=30.0)
+        foreign.kill()

@@ -49,6 +49,7 @@ class Fleet:
     def __init__(self, folder: Path) -> None:
         self.ledger = folder / "ledger"
         self.said: list[str] = []
+        self.started: list[tuple[int, ...]] = []
         self.ready = 0
 
     def program(self, name: str, behaviour: str = "", grace_s: float = 30.0) -> Program:
@@ -59,7 +60,7 @@ class Fleet:
             self.ready += 1
             when_ready()
 
-        return Supervisor(master, workers, on_ready, self.said.append).run()
+        return Supervisor(master, workers, on_ready, self.started.append, self.said.append).run()
 
     def lines(self) -> list[str]:
         return self.ledger.read_text().splitlines()
@@ -99,6 +100,9 @@ def test_a_child_that_ends_is_started_again_and_ready_is_said_once(fleet: Fleet,
     assert fleet.run(fleet.program("master"), crashing, when_ready=lambda: None) == Exit.OK
     assert fleet.lines().count("w1 started") == 2
     assert fleet.ready == 1
+    assert [len(pids) for pids in fleet.started] == [1, 2, 2]
+    assert fleet.started[1][0] == fleet.started[2][0]
+    assert fleet.started[1][1] != fleet.started[2][1]
     assert any(line.startswith("w1 ended with exit code 3; starting it again in") for line in fleet.said)
 
 
@@ -160,7 +164,7 @@ os.close(int(sys.argv[4]))
 os.read(int(sys.argv[2]), 1)
 '''
 program = Program("child", ("-c", child), 10.0)
-supervisor = Supervisor(program, [program], lambda: os.write({held}, b"up"), print)
+supervisor = Supervisor(program, [program], lambda: os.write({held}, b"up"), lambda pids: None, print)
 import subprocess
 popen = subprocess.Popen
 subprocess.Popen = lambda *args, **named: popen(*args, **{{**named, "pass_fds": (*named["pass_fds"], {held})}})

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import secrets
+import select
 import stat
 import time
 from pathlib import Path
@@ -19,17 +20,22 @@ from titan_sdk.errors import Conflict, Invalid
 LOCK = "lock"
 TOKEN = "token"  # noqa: S105 - the file's name
 # A look at the lock by `titan down` or by another starting `up` takes it for microseconds.
+RECORD_BYTES_MAX = 16_384
 _LOOKS = 6
 _LOOK_S = 0.05
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holder:
-    """The `titan up` that holds a home. `ready`: its Master answered and its workers were connected."""
+    """The `titan up` that holds a home, and the processes it started.
+
+    `ready`: its Master answered and its workers were connected.
+    """
 
     pid: int
     url: str
     ready: bool = False
+    children: tuple[int, ...] = ()
 
 
 class HomeLock:
@@ -45,8 +51,8 @@ class HomeLock:
         os.ftruncate(self._descriptor, len(text))
 
     def previous(self) -> Holder | None:
-        """Return who held it before, if that is written there; that process may be dying still."""
-        return _parsed(os.pread(self._descriptor, 4096, 0))
+        """Return who held it before, if that is written there; its processes may be leaving still."""
+        return _parsed(os.pread(self._descriptor, RECORD_BYTES_MAX, 0))
 
     def release(self) -> None:
         """Let the home go."""
@@ -64,7 +70,7 @@ def take(home: Path) -> HomeLock:
                 time.sleep(_LOOK_S)
         else:
             return HomeLock(descriptor)
-    held_by = _parsed(os.pread(descriptor, 4096, 0))
+    held_by = _parsed(os.pread(descriptor, RECORD_BYTES_MAX, 0))
     os.close(descriptor)
     who = f"pid {held_by.pid} at {held_by.url}" if held_by else "an unknown process"
     raise Conflict(
@@ -82,20 +88,45 @@ def holder(home: Path) -> Holder | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _parsed(os.pread(descriptor, 4096, 0)) or Holder(pid=0, url="")
+        return _parsed(os.pread(descriptor, RECORD_BYTES_MAX, 0)) or Holder(pid=0, url="")
     else:
         return None
     finally:
         os.close(descriptor)
 
 
-def wait_released(home: Path) -> None:
-    """Block until nobody holds `home`."""
-    descriptor = os.open(home / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+def wait_for_children(holder: Holder, home: Path, patience_s: float) -> None:
+    """Wait until the processes that a dead `holder` started are gone; they leave by themselves.
+
+    A successor would find the port, the database and the worker's name taken. Raises Conflict naming those that
+    stay.
+    """
+    deadline_s = time.monotonic() + patience_s
+    staying = [pid for pid in holder.children if not _gone_by(pid, home, deadline_s)]
+    if staying:
+        pids = " ".join(map(str, staying))
+        raise Conflict(f"a killed titan up left processes on {home}: {pids}", hint=f"kill {pids}")
+
+
+def _gone_by(pid: int, home: Path, deadline_s: float) -> bool:
+    """Wait for the end of `pid`, unless that is another program by now."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return os.fsencode(home) not in words or ended_by(handle, deadline_s)
+    except OSError:
+        return True
     finally:
-        os.close(descriptor)
+        os.close(handle)
+
+
+def ended_by(handle: int, deadline_s: float) -> bool:
+    """Wait until the process behind a pidfd has ended; return whether it has by `deadline_s` (monotonic)."""
+    left_s = max(0.0, deadline_s - time.monotonic())
+    return bool(select.select([handle], [], [], left_s)[0])
 
 
 def prepare(home: Path) -> None:
@@ -147,6 +178,7 @@ def _unusable(home: Path, why: str) -> Invalid:
 def _parsed(data: bytes) -> Holder | None:
     try:
         found = json.loads(data)
-        return Holder(pid=int(found["pid"]), url=str(found["url"]), ready=bool(found.get("ready")))
+        children = tuple(int(pid) for pid in found["children"])
+        return Holder(pid=int(found["pid"]), url=str(found["url"]), ready=bool(found["ready"]), children=children)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

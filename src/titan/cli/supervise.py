@@ -66,17 +66,23 @@ class Child:
 class Supervisor:
     """Runs `master` and `workers` until a signal.
 
-    `on_ready` is called once, when all of them have said so; `say` gets one line for each thing a person
-    should know.
+    `on_ready` is called once, when all of them have said so; `on_start` gets the pids of all that live whenever one
+    was started; `say` gets one line for each thing a person should know.
     """
 
     def __init__(
-        self, master: Program, workers: Sequence[Program], on_ready: Callable[[], None], say: Callable[[str], None]
+        self,
+        master: Program,
+        workers: Sequence[Program],
+        on_ready: Callable[[], None],
+        on_start: Callable[[tuple[int, ...]], None],
+        say: Callable[[str], None],
     ) -> None:
         self._master = Child(master)
         self._workers = [Child(worker) for worker in workers]
         self._children = [self._master, *self._workers]
         self._on_ready = on_ready
+        self._on_start = on_start
         self._say = say
         self._announced = False
         self._start_ends = 0
@@ -133,6 +139,7 @@ class Supervisor:
         for child in self._children:
             if child.process is None and child.due_s is not None and child.due_s <= now_s:
                 self._start(child, now_s)
+                self._on_start(tuple(each.process.pid for each in self._children if each.process is not None))
 
     def _start(self, child: Child, now_s: float) -> None:
         reading, writing = os.pipe()

@@ -1,5 +1,6 @@
 """`titan up`: everything on one machine, in the foreground, until Ctrl+C."""
 
+import dataclasses
 import errno
 import ipaddress
 import os
@@ -18,9 +19,8 @@ from titan.model.spec import GENERAL
 from titan_sdk.discovery import DEFAULT_HOST, DEFAULT_PORT, home_folder
 from titan_sdk.errors import Conflict, Invalid
 
-# A killed predecessor's children need a moment to read end of file and let go of the port.
-PREDECESSOR_S = 5.0
-_LOOK_S = 0.05
+# A killed predecessor's children need a moment to read end of file and stop.
+PREDECESSOR_S = 15.0
 
 
 @click.command("up", cls=ListsCommand)
@@ -59,12 +59,23 @@ def command(
     home = Path(home_folder(os.environ))
     homes.prepare(home)
     lock = homes.take(home)
-    url = _free_url(listen, port, lock.previous())
-    lock.record(homes.Holder(os.getpid(), url))
+    previous = lock.previous()
+    if previous is not None:
+        homes.wait_for_children(previous, home, PREDECESSOR_S)
+    url = _free_url(listen, port)
+    holder = homes.Holder(os.getpid(), url)
+    lock.record(holder)
     homes.ensure_token(home)
 
+    def started(pids: tuple[int, ...]) -> None:
+        nonlocal holder
+        holder = dataclasses.replace(holder, children=pids)
+        lock.record(holder)
+
     def ready() -> None:
-        lock.record(homes.Holder(os.getpid(), url, ready=True))
+        nonlocal holder
+        holder = dataclasses.replace(holder, ready=True)
+        lock.record(holder)
         _first_screen(out, home, url, workers, slots, tags, time.monotonic() - begun_s)
 
     worker = _worker_arguments(home, url, slots, capabilities, no_general)
@@ -72,6 +83,7 @@ def command(
         Program("the Master", _master_arguments(home, url), MASTER_GRACE_S),
         [Program(f"worker {number + 1}", worker, WORKER_GRACE_S) for number in range(workers)],
         on_ready=ready,
+        on_start=started,
         say=lambda text: out.talk(f"titan: {text}"),
     )
     try:
@@ -141,28 +153,23 @@ def _refuse_public(listen: str) -> None:
         )
 
 
-def _free_url(listen: str, port: int, previous: homes.Holder | None) -> str:
+def _free_url(listen: str, port: int) -> str:
     """Return the URL to serve, its port free a moment ago. Raises Conflict or Invalid saying what to do."""
     host = "127.0.0.1" if listen == "localhost" else listen
     shown = f"[{host}]" if ":" in host else host
-    ours_before = previous is not None and previous.url == f"http://{shown}:{port}"
-    deadline_s = time.monotonic() + (PREDECESSOR_S if ours_before else 0.0)
-    while True:
-        try:
-            return f"http://{shown}:{_bound_port(host, port)}"
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise Invalid(
-                    f"cannot listen on {host} port {port}: {error.strerror}",
-                    hint="choose another address or a port above 1023, for example titan up --port 9091",
-                ) from None
-            if time.monotonic() >= deadline_s:
-                raise Conflict(
-                    f"port {port} on {host} is taken by another program",
-                    hint=f"titan up --port {port + 1 if port < 65535 else 9091}, or stop what listens there"
-                    f" (ss -ltnp 'sport = :{port}' names it)",
-                ) from None
-        time.sleep(_LOOK_S)
+    try:
+        return f"http://{shown}:{_bound_port(host, port)}"
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise Invalid(
+                f"cannot listen on {host} port {port}: {error.strerror}",
+                hint="choose another address or a port above 1023, for example titan up --port 9091",
+            ) from None
+        raise Conflict(
+            f"port {port} on {host} is taken by another program",
+            hint=f"titan up --port {port + 1 if port < 65535 else 9091}, or stop what listens there"
+            f" (ss -ltnp 'sport = :{port}' names it)",
+        ) from None
 
 
 def _bound_port(host: str, port: int) -> int:
