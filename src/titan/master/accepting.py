@@ -79,10 +79,12 @@ async def submit(
         accepted = Accepted(secrets.token_hex(16), await _warnings(engine, submission.jobs), resolved)
         run = _new_run(submission, accepted.run_id, parent)
         row = claim.row(msgspec.json.encode(accepted), engine.clock().wall_ms)
+        uploads = _uploads(engine, submission, files)
         if len(submission.jobs) <= engine.limits.submit_jobs_inline_max:
-            await engine.apply(SubmitRun(run, tuple(submission.jobs)), row, _uploads(engine, submission, files))
+            await engine.apply(SubmitRun(run, tuple(submission.jobs)), row, uploads)
         else:
-            await engine.submit_staged(run, submission.jobs, row, _uploads(engine, submission, files))
+            await engine.submit_staged(run, submission.jobs, row, uploads)
+            await submission.forget(turns)
         return _answer(engine, accepted), False
 
 
@@ -188,6 +190,7 @@ async def _find_files(engine: Engine, submission: Submission, parent: Parent | N
     for name in wanted - named.keys():
         if base_name(name) in registered:
             named[name] = (registered[base_name(name)], "registry")
+    await turns.give()
     hashes = sorted({job.script for job in submission.jobs if job.script} | submission.blobs.keys())
     for begin in range(0, len(hashes), NAMES_AT_ONCE):
         part = hashes[begin : begin + NAMES_AT_ONCE]

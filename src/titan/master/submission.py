@@ -24,6 +24,7 @@ from titan.model.spec import JobSpec, Problem, read_job
 from titan_sdk.errors import Invalid
 
 PROBLEMS_KEPT_MAX = 1_000
+FORGOTTEN_AT_ONCE = 2_000
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
 _HEADER = msgspec.json.Decoder(SubmitHeader)
 _EXTEND = msgspec.json.Decoder(ExtendBody)
@@ -48,6 +49,12 @@ class Submission(msgspec.Struct):
         """Raise the one error that lists all problems, if there is one."""
         if self.problems:
             raise invalid(self.problems, f"{self.name!a} was not accepted")
+
+    async def forget(self, turns: Turns) -> None:
+        """Free the jobs in slices: at once, 100,000 of them would hold everybody else."""
+        while self.jobs:
+            del self.jobs[-FORGOTTEN_AT_ONCE:]
+            await turns.give()
 
 
 class Receiver:
