@@ -56,7 +56,7 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         self.close()
 
     def close(self) -> None:
-        """Close all connections. Example: ``client.close()``, or use the client in a `with` block."""
+        """Close the connection, as the end of a `with` block does. Example: ``client.close()``."""
         self._transport.close()
 
     @property

@@ -69,7 +69,7 @@ class Line:
         Raises OSError when the connection fails, and the TitanError the Master answered.
         """
         if self.endpoint.token:
-            headers["Authorization"] = f"Bearer {self.endpoint.token}"
+            headers = {**headers, "Authorization": f"Bearer {self.endpoint.token}"}
         self._connection.send(method, target, headers, body, answer_s)
         answer = self._connection.answer()
         if answer.status >= 300:

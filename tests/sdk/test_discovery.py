@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.sdk.conftest import Connect
-from tests.sdk.double import Double, answer
-from titan_sdk import Invalid, TitanClient
+from tests.sdk.double import Double, answer, refusal
+from titan_sdk import Invalid, TitanClient, Unavailable
 from titan_sdk.discovery import Finder, home_folder
 
 TOKEN = "h" * 64
@@ -151,6 +151,17 @@ def test_what_is_sent_is_what_was_found(home: Path, connect: Connect, monkeypatc
         monkeypatch.setattr("titan_sdk.discovery.Endpoint.is_loopback", False)
         connect(url=master.url).stats()
         assert "authorization" not in master.requests[1].headers
+
+
+def test_a_token_for_one_url_of_a_list_is_not_shown_to_the_next(
+    home: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Double(refusal(Unavailable("standby"))) as mine, Double(answer()) as foreign:
+        record(home)
+        monkeypatch.setattr("titan_sdk.discovery.Endpoint.is_loopback", property(lambda self: self.port == mine.port))
+        connect(url=f"{mine.url},{foreign.url}").stats()
+        assert mine.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
+        assert "authorization" not in foreign.requests[0].headers
 
 
 def test_a_master_that_moved_is_found_again(home: Path, connect: Connect) -> None:

@@ -185,6 +185,41 @@ def test_a_connection_is_not_shared_with_a_forked_process(connect: Connect, monk
         assert master.connections == 2
 
 
+def test_a_call_in_the_middle_of_a_call_gets_its_own_connection(connect: Connect) -> None:
+    """As a signal handler makes it."""
+    with Double(answer({"value": "outer", "kind": "text"})) as master:
+        client = connect(url=master.url)
+        client.stats()
+
+        def body() -> bytes:
+            if master.connections == 1:
+                client.stats()
+            return b"{}"
+
+        client._transport.call("POST", "store/get", body=body)
+        assert [request.connection for request in master.requests] == [0, 1, 0]
+
+
+def test_close_reaches_the_connections_of_other_threads(connect: Connect) -> None:
+    with Double(STATS) as master:
+        client = connect(url=master.url)
+        called, closed, done = threading.Event(), threading.Event(), threading.Event()
+
+        def work() -> None:
+            client.stats()
+            called.set()
+            closed.wait(10)
+            client.stats()
+            done.set()
+
+        threading.Thread(target=work, daemon=True).start()
+        assert called.wait(10)
+        client.close()
+        closed.set()
+        assert done.wait(10)
+        assert [request.connection for request in master.requests] == [0, 1]
+
+
 def test_threads_share_a_client_and_get_their_own_answers(connect: Connect) -> None:
     def echo(request: Request) -> bytes:
         return answer({"value": request.json()["key"], "kind": "text"})
