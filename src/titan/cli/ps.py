@@ -1,5 +1,7 @@
 """`titan ps`: the runs, newest first, or the jobs of one."""
 
+import difflib
+
 import click
 
 from titan.cli.ask import Master
@@ -9,13 +11,13 @@ from titan.cli.tell import job_rows, run_rows
 from titan.model.states import JobState, RunState
 
 RUN_STATES = [state.value for state in RunState if state is not RunState.STAGED]
-STATES = list(dict.fromkeys([*RUN_STATES, *(state.value for state in JobState), "PENDING"]))
+JOB_STATES = [*(state.value for state in JobState), "PENDING"]
 
 
 @click.command("ps")
 @click.argument("run", required=False)
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those in this state.")
-@click.option("--name", metavar="TEXT", help="Only runs of this name.")
+@click.option("--state", metavar="STATE", help="Only those in this state; of jobs also PENDING: not started.")
+@click.option("--name", metavar="TEXT", help="Only runs with this in their name.")
 @click.option("--agent-run", "agent_run", metavar="ID", help="Only runs of this agent run.")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="At most so many.")
 @click.option("--next", "cursor", metavar="CURSOR", help="Go on where the page before ended (its `next`).")
@@ -31,16 +33,13 @@ def command(
     cursor: str | None,
 ) -> None:
     """List runs, newest first, or with RUN the jobs of that run in order of submission."""
-    master = Master()
     if run is not None:
         if name or agent_run:
             raise click.UsageError("--name and --agent-run choose runs: leave RUN out, or leave them out")
-        _tell_jobs(out, master, run, {"state": state, "limit": limit, "after": cursor})
+        _tell_jobs(out, run, {"state": _state(state, JOB_STATES, "job"), "limit": limit, "after": cursor})
         return
-    if state is not None and state not in RUN_STATES:
-        raise click.UsageError(
-            f"--state {state} is a state of jobs: name a RUN, or choose from {', '.join(RUN_STATES)}"
-        )
+    state = _state(state, RUN_STATES, "run")
+    master = Master()
     page = master.page("runs", state=state, name=name, agent_run_id=agent_run, limit=limit, before=cursor)
     if out.as_json:
         out.document(page)
@@ -54,8 +53,17 @@ def command(
         _say_more(out, page["next"])
 
 
-def _tell_jobs(out: Output, master: Master, run: str, query: dict[str, str | int | None]) -> None:
-    run_id = master.find(run).run["id"]
+def _state(word: str | None, states: list[str], noun: str) -> str | None:
+    if word is None or word.upper() in states:
+        return word and word.upper()
+    near = difflib.get_close_matches(word.upper(), states, 1)
+    meant = f"Did you mean {near[0]!r}? " if near else ""
+    raise click.UsageError(f"--state {word!a} is no state of a {noun}. {meant}Choose from {', '.join(states)}.")
+
+
+def _tell_jobs(out: Output, run: str, query: dict[str, str | int | None]) -> None:
+    master = Master()
+    run_id = master.lookup(run)["run_id"]
     page = master.page(f"runs/{run_id}/jobs", **query)
     if out.as_json:
         out.document(page)

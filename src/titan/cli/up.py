@@ -15,6 +15,7 @@ from titan.cli import home as homes
 from titan.cli.options import ListsCommand, common, worker_options
 from titan.cli.output import Output, plural
 from titan.cli.supervise import MASTER_GRACE_S, WORKER_GRACE_S, Program, Supervisor
+from titan.model.limits import Limits
 from titan.model.spec import GENERAL
 from titan_sdk.discovery import DEFAULT_HOST, DEFAULT_PORT, home_folder
 from titan_sdk.errors import Conflict, Invalid
@@ -56,6 +57,7 @@ def command(
     if not tags:
         raise click.UsageError("--no-general leaves the worker without any tag: name one with --capability")
     _refuse_public(listen)
+    _check_limits()
     home = Path(home_folder(os.environ))
     homes.prepare(home)
     lock = homes.take(home)
@@ -151,6 +153,13 @@ def _refuse_public(listen: str) -> None:
             " this version has no TLS yet",
             hint="leave --listen out, and reach it from elsewhere through a tunnel: ssh -L 9090:127.0.0.1:9090 HOST",
         )
+
+
+def _check_limits() -> None:
+    try:
+        Limits.load(os.environ)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
 
 
 def _free_url(listen: str, port: int) -> str:

@@ -11,6 +11,7 @@ from titan.cli.options import ListsCommand, common, worker_options
 from titan.cli.output import Output
 from titan.cli.supervise import clean_environment
 from titan_sdk.discovery import Finder, home_folder
+from titan_sdk.errors import Invalid
 
 
 class WorkerGroup(click.Group):
@@ -49,7 +50,7 @@ def start(
     if no_general and not capabilities:
         raise click.UsageError("--no-general leaves the worker without any tag: name one with --capability")
     given = {
-        "--join": Finder(url=join).endpoints()[0].url,
+        "--join": _address(join),
         "--name": name,
         "--token-file": str(token_file.resolve()) if token_file else None,
         "--pass-env": pass_env,
@@ -60,6 +61,13 @@ def start(
     words += ["--no-general"] if no_general else []
     command_line = [sys.executable, "-P", "-m", "titan.worker", "--home", home_folder(os.environ), *words]
     os.execve(sys.executable, command_line, clean_environment())  # noqa: S606 - our own interpreter and module
+
+
+def _address(join: str | None) -> str:
+    try:
+        return Finder(url=join).endpoints()[0].url
+    except Invalid as error:
+        raise Invalid(error.message.replace("from url=", "behind --join"), hint=error.hint) from None
 
 
 @command.command("ls")

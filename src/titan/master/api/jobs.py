@@ -98,10 +98,9 @@ async def log(
 ) -> Response[bytes]:
     """Return raw bytes of a job's log, of its last attempt or the one asked for, from `offset` on.
 
-    An attempt that is still to come has an empty log, complete once the job has ended without it. A negative offset
-    counts from the end. `follow_s` waits until there are bytes beyond `offset`, or the log is
-    complete. Headers: Titan-Log-Offset (of the first byte sent), Titan-Log-Total, Titan-Log-Complete, and
-    Titan-Log-Attempt.
+    A negative offset counts from the end. `follow_s` waits until there are bytes beyond `offset`, or the log is
+    complete; with it the attempt may be one to come, whose log is empty, and complete when the job has ended without
+    it. Headers: Titan-Log-Offset (of the first byte sent), Titan-Log-Total, Titan-Log-Complete, Titan-Log-Attempt.
     """
     site = site_of(request.scope)
     engine = site.engine
@@ -110,11 +109,15 @@ async def log(
     left_s = deadline(wait_s(follow_s, engine.limits))
     _, row = await find_job(engine, run, job)
     while True:
-        found = await engine.read(lambda connection: _read_log(connection, site, row, attempt, offset, limit))
+        found = await engine.read(
+            lambda connection: _read_log(connection, site, row, attempt, offset, limit, follow_s > 0)
+        )
         if found.data or found.complete or not limit or not left_s():
             return _log_answer(found)
         with engine.live.watch(("log", found.fence), ("job", row.run_id, row.job_id)) as watch:
-            found = await engine.read(lambda connection: _read_log(connection, site, row, attempt, offset, limit))
+            found = await engine.read(
+                lambda connection: _read_log(connection, site, row, attempt, offset, limit, follow_s > 0)
+            )
             if not found.data and not found.complete:
                 await watch.changed(left_s())
 
@@ -131,13 +134,13 @@ class FoundLog(msgspec.Struct, frozen=True):
 
 
 def _read_log(
-    connection: Connection, site: Site, job: JobRow, attempt: int | None, offset: int, limit: int
+    connection: Connection, site: Site, job: JobRow, attempt: int | None, offset: int, limit: int, following: bool
 ) -> FoundLog:
     now = queries.job(connection, job.run_id, job.job_id)
     if now is None:
         raise NotFound(f"job {job.run_id}/{job.job_id} is no longer kept")
     fence, number, complete = now.fence, now.attempt, now.state in FINAL_JOB_STATES
-    if attempt is not None and attempt > number:
+    if attempt is not None and attempt > number and following:
         return FoundLog(0, attempt, 0, b"", 0, complete)
     if attempt is not None:
         chosen = _attempt(connection, now, attempt)
