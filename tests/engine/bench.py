@@ -41,6 +41,7 @@ from titan.storage.logs import LogFiles
 
 T = TypeVar("T", bound=MasterMessage)
 SCRIPT = "a" * 64
+REACHED_S_MAX = 5.0  # only so that a broken engine fails a test instead of hanging the run
 _numbers = itertools.count(1)
 
 
@@ -68,7 +69,7 @@ class Faults:
 
     async def reached(self) -> None:
         """Return when a batch stands before its COMMIT since `hold`."""
-        await asyncio.to_thread(self._reached.wait)
+        assert await asyncio.to_thread(self._reached.wait, REACHED_S_MAX), "no batch came"
 
     def let_go(self) -> None:
         """Let it commit again."""

@@ -324,3 +324,14 @@ def test_damage_met_by_a_commit_is_called_by_its_name(storage: Storage) -> None:
     path.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
     with pytest.raises(DatabaseCorrupt, match="damaged"):
         storage.journal.take_over(NOW_MS)
+
+
+def test_a_failed_batch_lets_go_of_its_lock_while_somebody_still_holds_its_error(storage: Storage) -> None:
+    key = {"key": "k", "body_hash": b"h", "answer": b"a", "created_ms": NOW_MS, "expires_ms": NOW_MS + 1}
+    storage.before_commit = raising
+    with pytest.raises(CommitFailed) as caught:
+        storage.send(storage.batch([Insert("idempotency", key)]))
+    storage.before_commit = None
+    storage.take_over()
+    storage.send(storage.batch([Insert("idempotency", key)]))
+    assert caught.tb is not None

@@ -7,6 +7,7 @@ them. Parameters are positional, in the order the compiled text wants them; `Sta
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from sqlalchemy import Dialect, Engine
@@ -119,7 +120,14 @@ class Connection:
         return found
 
     def close(self) -> None:
-        """Close it; what was not committed is lost."""
+        """Close it; what was not committed is lost.
+
+        First by hand: SQLite keeps a closed connection, and its lock, while anything still refers to a
+        statement of it, as the traceback of the error that broke it does.
+        """
+        for end in (self.raw.rollback, self._cursor.close):
+            with suppress(Exception):  # it may be broken: then there is nothing to undo
+                end()
         self._pooled.invalidate()
 
     def expired(self) -> bool:
