@@ -59,6 +59,8 @@ class MasterDouble:
         self.acknowledges = True
         self.answers_renewals = True
         self.stores_output = True
+        self.holds_fetches = False
+        self._released = asyncio.Event()
         self.blobs: dict[str, bytes] = {}
         self._fence = 0
         self._changed = threading.Condition()
@@ -90,13 +92,16 @@ class MasterDouble:
         assert self.faults == []
 
     def send(self, *messages: MasterMessage) -> None:
-        self._run(self._send(messages))
+        """Send one frame to the worker that is connected, or will be."""
+        self.send_raw(encode_frame(list(messages)))
 
     def send_raw(self, data: bytes) -> None:
+        self.wait(lambda: self._sockets, "a worker to be connected")
         self._run(self._send_raw(data))
 
     def disconnect(self, code: int) -> None:
         """Close the worker's link with a code."""
+        self.wait(lambda: self._sockets, "a worker to be connected")
         self._run(self._disconnect(code))
 
     def add_blob(self, content: bytes | str) -> str:
@@ -130,6 +135,10 @@ class MasterDouble:
             agent_run_id=agent_run_id,
         )
 
+    def release_fetches(self) -> None:
+        """Let the fetches go on that `holds_fetches` kept waiting."""
+        self._loop.call_soon_threadsafe(self._released.set)
+
     def job_of(self, sha256: str) -> JobSpec:
         return JobSpec(job_id="a-job", filename="job.py", script=sha256)
 
@@ -146,6 +155,11 @@ class MasterDouble:
         log = bytes(self.logs.get(fence, b""))
         assert len(log) == ended.log_bytes, f"{len(log)} bytes of log came before the end of {ended.log_bytes}"
         return ended, log.decode("utf-8", "surrogateescape")
+
+    def wait_hellos(self, count: int) -> None:
+        """Wait until workers have said hello `count` times, and no more often."""
+        self.wait(lambda: len(self.hellos) >= count, f"hello number {count}")
+        assert len(self.hellos) == count
 
     def wait_log(self, fence: int, text: str) -> str:
         """Wait until the log of `fence` has `text` in it and return the log so far."""
@@ -184,21 +198,21 @@ class MasterDouble:
             self._server.close(close_connections=False)
             for socket in list(self._sockets):
                 socket.transport.abort()
+            self._sockets.clear()
             await self._server.wait_closed()
             self._server = None
 
-    async def _send(self, messages: tuple[MasterMessage, ...]) -> None:
-        await self._send_raw(encode_frame(list(messages)))
-
     async def _send_raw(self, data: bytes) -> None:
-        for socket in self._sockets:
+        for socket in list(self._sockets):
             await socket.send(data)
 
     async def _disconnect(self, code: int) -> None:
-        for socket in list(self._sockets):
+        sockets = list(self._sockets)
+        self._sockets.clear()
+        for socket in sockets:
             await socket.close(code)
 
-    def _http(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         with self._changed:
             self.tokens.add(request.headers.get("Authorization", ""))
             if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -208,7 +222,9 @@ class MasterDouble:
             sha256 = request.path.removeprefix("/api/v1/blobs/")
             self.fetches.append(sha256)
             self._changed.notify_all()
-            blob = self.blobs.get(sha256)
+        if self.holds_fetches:
+            await self._released.wait()
+        blob = self.blobs.get(sha256)
         if blob is None:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "no such blob\n")
         return Response(200, "OK", Headers({"Content-Length": str(len(blob)), "Connection": "close"}), blob)
@@ -224,8 +240,10 @@ class MasterDouble:
                 offsets = {held.fence: len(self.logs.get(held.fence, b"")) for held in first.attempts}
                 stop = tuple(held.fence for held in first.attempts if held.fence in self.unwanted)
                 self._changed.notify_all()
-            self._sockets.add(socket)
             await socket.send(encode_frame([Welcome(epoch=1, stop=stop, log_offsets=offsets)]))
+            with self._changed:
+                self._sockets.add(socket)
+                self._changed.notify_all()
             while True:
                 answers = self._take(decode_worker_frame(await socket.recv(decode=False)))
                 if answers:

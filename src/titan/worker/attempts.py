@@ -254,12 +254,15 @@ class Attempts:
         task = self._loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        task.add_done_callback(_raise_again)
+        task.add_done_callback(raise_again)
         return task
 
 
-def _raise_again(task: asyncio.Task[None]) -> None:
-    # A fault of ours must end the process, not leave an attempt without an end.
+def raise_again(task: asyncio.Task[None]) -> None:
+    """Hand the exception of a task that nobody awaits to the loop's handler, which ends the process.
+
+    A fault of ours must not leave an attempt without an end.
+    """
     if not task.cancelled() and (error := task.exception()) is not None:
         raise error
 

@@ -8,7 +8,6 @@ capped window from the first one on, so that a thousand workers do not knock at 
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -142,19 +141,21 @@ class Connection:
             if closed.rcvd is not None and closed.rcvd.code == CLOSE_REPLACED:
                 raise Replaced from closed
             raise
+        except Refused as refused:
+            await socket.close(CLOSE_BAD_FRAME, str(refused)[:100])
+            raise
         finally:
-            with suppress(ConnectionClosed):
-                await socket.close()
+            await socket.close()
 
     async def _serve(self, socket: ClientConnection) -> None:
         await socket.send(_frame(self._handler.hello()))
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 first, *others = await self._receive(socket)
-                if not isinstance(first, Welcome):
-                    await self._close_bad(socket, "the first message was not a welcome")
         except TimeoutError as error:
             raise Refused("no welcome came") from error
+        if not isinstance(first, Welcome):
+            raise Refused("the first message was not a welcome")
         self._handler.obey(self._link.welcome(first))
         self._handler.answered(self._link.answered_ms)
         self._said = ""
@@ -182,14 +183,10 @@ class Connection:
         try:
             messages = decode_master_frame(data)
         except msgspec.DecodeError as error:
-            await self._close_bad(socket, str(error))
+            raise Refused(f"the Master does not speak our protocol: {error}") from error
         if not messages:
-            await self._close_bad(socket, "a frame without a message")
+            raise Refused("the Master sent a frame without a message")
         return messages
-
-    async def _close_bad(self, socket: ClientConnection, reason: str) -> NoReturn:
-        await socket.close(CLOSE_BAD_FRAME, reason[:100])
-        raise Refused(f"the Master does not speak our protocol: {reason}")
 
     def _take(self, messages: list[MasterMessage]) -> None:
         link = self._link
@@ -203,6 +200,8 @@ class Connection:
                 self._handler.obey(link.stop(message))
             elif isinstance(message, Ack):
                 self._handler.obey(link.ack(message, boot_ms()))
+            else:
+                raise Refused("the Master welcomed us twice")
         self._wake.set()
 
     async def _send(self, socket: ClientConnection) -> None:
@@ -218,12 +217,15 @@ class Connection:
         return Output(item.fence, item.offset, self._handler.read_log(item.fence, item.offset, item.length))
 
     async def _renew(self, socket: ClientConnection) -> None:
-        # `send` writes at once and then waits for room, which we do not wait for.
-        async with asyncio.TaskGroup() as sends:
-            while not self._link.silent(boot_ms()):
-                sends.create_task(socket.send(_frame(self._link.renew(boot_ms()))))
-                await asyncio.sleep(RENEW_EVERY_MS / 1000)
-        raise ConnectionError("the Master does not answer")
+        sends: set[asyncio.Task[None]] = set()
+        while not self._link.silent(boot_ms()):
+            # `send` writes at once and then waits for room, which we do not wait for. If it fails, so does `recv`.
+            send = asyncio.create_task(socket.send(_frame(self._link.renew(boot_ms()))))
+            sends.add(send)
+            send.add_done_callback(sends.discard)
+            send.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.sleep(RENEW_EVERY_MS / 1000)
+        self._handler.say("the Master does not answer; making a new connection")
 
     def _tell(self, error: Exception) -> None:
         text = str(error) or type(error).__name__

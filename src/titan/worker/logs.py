@@ -110,8 +110,15 @@ class Logs:
         self._ask(lambda: self._finish(spool, line, done))
 
     def read(self, fence: int, offset: int, length: int) -> bytes:
-        """Return bytes of the log that `grew` or `finish` has told of."""
-        return os.pread(self._spools[fence].file, length, offset)
+        """Return `length` bytes of the log that `grew` or `finish` has told of.
+
+        Bytes that somebody took from the file since, or that cannot be read, are NUL.
+        """
+        try:
+            data = os.pread(self._spools[fence].file, length, offset)
+        except OSError:
+            data = b""
+        return data.ljust(length, b"\0")
 
     def forget(self, fence: int) -> None:
         """Close and remove the log of `fence`; nothing to do when there is none."""

@@ -25,7 +25,7 @@ from titan.core.link import STOP_GRACE_MS, Order, WorkerLink
 from titan.model.ids import JOB_ID_CHARS_MAX
 from titan.model.limits import Limits
 from titan.model.wire import PROTOCOL, Hello
-from titan.worker.attempts import Attempts
+from titan.worker.attempts import Attempts, raise_again
 from titan.worker.connection import Connection, Handler, Replaced
 from titan.worker.environment import JobEnvironment, install_site
 from titan.worker.launcher.frames import boot_ms
@@ -133,6 +133,8 @@ class Worker:
         self._loop.set_exception_handler(self._fault)
         self._attempts.open()
         tasks = [asyncio.create_task(part) for part in (self._connect(), self._announce(), self._stop_in_order())]
+        for task in tasks:
+            task.add_done_callback(raise_again)
         self._watch()
         self._sweep()
         try:
