@@ -249,7 +249,7 @@ class WorkerLink:
             return []
         if not self._drop(fence).unwanted:
             self._say(Returned(fence, reason))
-        return [*self._next_waiting(), Forget(fence)]
+        return [Forget(fence), *self._next_waiting()]
 
     def log_grew(self, fence: int, total: int) -> None:
         """Its log has `total` bytes now."""
@@ -263,7 +263,7 @@ class WorkerLink:
         attempt = self._attempts[message.fence]
         if attempt.unwanted:
             self._drop(message.fence)
-            return [*self._next_waiting(), Forget(message.fence)]
+            return [Forget(message.fence), *self._next_waiting()]
         attempt.ended = message
         attempt.log_total = message.log_bytes
         self._mark(message.fence, attempt)
@@ -357,7 +357,7 @@ class WorkerLink:
             attempt.unwanted = True
             return [Kill(fence, CAUSE_CANCELLED, UNWANTED_GRACE_MS)]
         self._drop(fence)
-        return [Abandon(fence), Forget(fence)]
+        return [Forget(fence)] if attempt.handed else [Abandon(fence), Forget(fence)]
 
     def _next_waiting(self) -> list[Order]:
         orders: list[Order] = []
