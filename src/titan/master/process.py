@@ -101,9 +101,7 @@ async def _serve(
         loop.add_signal_handler(signal.SIGINT, _stop, told)  # with a parent, Ctrl+C is the parent's to hear
     else:
         loop.add_reader(options.parent_fd, _parent_said, options.parent_fd, told)
-    # What stands now stays: the collector need not look through it again.
-    gc.collect()
-    gc.freeze()
+    _spare_the_collector()
     serving = loop.create_task(server.serve(sockets=[listener]))
     first: set[asyncio.Future[Any]] = {told, engine.ended, serving}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -111,6 +109,17 @@ async def _serve(
     server.should_exit = True
     await serving
     return EXIT_DEPOSED if engine.ended.done() else 0
+
+
+def _spare_the_collector() -> None:
+    """Keep full collections short and rare: each would stop everybody for as long as it looks.
+
+    What stands after the start stays, so it need not be looked through again; what comes and goes is freed by
+    reference counts (the scheduler's memory holds no cycles).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 class Server(uvicorn.Server):
