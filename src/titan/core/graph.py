@@ -46,15 +46,20 @@ def check_graph(
         if job.job_id in places or job.job_id in existing:
             problems.append(_problem(job, "job_id", f"job id {shown(job.job_id)} is taken: ids are unique in a run"))
         places[job.job_id] = place
-    yield
-    for place, job in enumerate(jobs):
-        if place % STEPS_A_SLICE == STEPS_A_SLICE - 1:
+    steps = 0
+    for job in jobs:
+        steps += 1 + len(job.parents)
+        if steps >= STEPS_A_SLICE:
+            steps = 0
             yield
         problems.extend(_parent_problems(job, places, existing))
     if problems:
         return problems[:PROBLEMS_MAX]
     left = yield from _unsortable(jobs, places)
-    return [_cycle(jobs, places, left)] if left else []
+    if not left:
+        return []
+    ring = yield from _ring(jobs, places, left)
+    return [_cycle(jobs[ring[0]], [jobs[place].job_id for place in ring])]
 
 
 def _parent_problems(job: JobSpec, places: dict[str, int], existing: Collection[str]) -> list[Problem]:
@@ -73,28 +78,32 @@ def _unsortable(jobs: Sequence[JobSpec], places: dict[str, int]) -> Generator[No
     """Kahn's algorithm; what it cannot order lies on a cycle or behind one."""
     children: dict[int, list[int]] = {}
     waiting = [0] * len(jobs)
+    steps = 0
     for place, job in enumerate(jobs):
+        steps += 1 + len(job.parents)
+        if steps >= STEPS_A_SLICE:
+            steps = 0
+            yield
         for parent in job.parents:
             at = places.get(parent)
             if at is not None:
                 children.setdefault(at, []).append(place)
                 waiting[place] += 1
-        if place % STEPS_A_SLICE == STEPS_A_SLICE - 1:
-            yield
     ready = [place for place, count in enumerate(waiting) if not count]
-    steps = 0
     while ready:
-        for child in children.get(ready.pop(), ()):
+        freed = children.get(ready.pop(), ())
+        steps += 1 + len(freed)
+        if steps >= STEPS_A_SLICE:
+            steps = 0
+            yield
+        for child in freed:
             waiting[child] -= 1
             if not waiting[child]:
                 ready.append(child)
-        steps += 1
-        if steps % STEPS_A_SLICE == 0:
-            yield
     return {place for place, count in enumerate(waiting) if count}
 
 
-def _cycle(jobs: Sequence[JobSpec], places: dict[str, int], left: set[int]) -> Problem:
+def _ring(jobs: Sequence[JobSpec], places: dict[str, int], left: set[int]) -> Generator[None, None, list[int]]:
     """Walk up from any job left over: every one of them has a parent left over, so the walk closes."""
     path: list[int] = []
     seen: dict[int, int] = {}
@@ -102,12 +111,16 @@ def _cycle(jobs: Sequence[JobSpec], places: dict[str, int], left: set[int]) -> P
     while place not in seen:
         seen[place] = len(path)
         path.append(place)
+        if len(path) % STEPS_A_SLICE == 0:
+            yield
         place = next(at for at in (places.get(parent) for parent in jobs[place].parents) if at in left)
-    ring = [jobs[at].job_id for at in path[seen[place] :]]
-    ring.reverse()
+    return path[seen[place] :][::-1]
+
+
+def _cycle(job: JobSpec, ring: list[str]) -> Problem:
     names = [*ring, ring[0]]
     text = " -> ".join(names if len(names) <= 12 else [*names[:6], "...", *names[-5:]])
-    return _problem(jobs[place], "parents", f"jobs wait for each other in a circle: {text}")
+    return _problem(job, "parents", f"jobs wait for each other in a circle: {text}")
 
 
 def _problem(job: JobSpec, field: str, message: str) -> Problem:
