@@ -46,10 +46,8 @@ class ReadyQueue:
 
     def remove(self, job: Job) -> None:
         """Take `job` out wherever it stands."""
-        self._leave(job)
         self._stale += 1
-        if self._stale > 2 * self.count + _STALE_MIN:
-            self._sweep()
+        self._leave(job)
 
     def take(self) -> Job:
         """Remove and return the next job. Raises IndexError when the queue is empty."""
@@ -79,6 +77,9 @@ class ReadyQueue:
         self.count -= 1
         while self._oldest and self._oldest[0][1].queue_seq != self._oldest[0][0]:
             self._oldest.popleft()
+        # Places are stale in the levels after a removal, among the oldest after a turn as well.
+        if max(self._stale, len(self._oldest) - self.count) > 2 * self.count + _STALE_MIN:
+            self._sweep()
 
     def _foremost_level(self) -> tuple[int, "_Level"]:
         while True:
