@@ -2,14 +2,16 @@
 
 Among queues that a free worker could serve, the one whose foremost job has the highest priority goes
 first, the longest waiting among equals; every 16th grant goes to the queue with the oldest job, as inside
-a queue. A decision grants at most GRANTS_A_SLICE jobs; the rest follows in the next slice.
+a queue. A decision grants at most GRANTS_A_SLICE jobs, fewer when it has many queues to look at; the rest
+follows in the next slice.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from titan.core import reasons
-from titan.core.matching import best, refusal
+from titan.core.matching import Candidates, refusal
 from titan.core.memory import ATTEMPT_COLUMNS as COLUMNS
 from titan.core.memory import LEASE_GRACE_S, Attempt, Job, Memory, Worker
 from titan.core.queues import AGEING_PERIOD, ReadyQueue
@@ -18,6 +20,7 @@ from titan.model.states import AttemptState
 from titan.model.wire import Grant
 
 GRANTS_A_SLICE = 256
+LOOKS_A_SLICE = 1_000
 
 
 class QueueKey(NamedTuple):
@@ -40,21 +43,19 @@ class Dispatcher:
         """Put a QUEUED job in its queue; pins it to its parent's worker where it asks for that."""
         memory = self.memory
         seq = memory.next_sequence()
-        if job.affinity and job.affinity_worker and job.note != reasons.AFFINITY_RELEASED:
-            if self._may_pin(job):
-                job.pinned_to = job.affinity_worker
-                memory.set_timer(memory.now.mono_ms + job.affinity_wait_ms, "affinity", job, seq)
-            else:
-                job.pinned_to, job.note = "", reasons.AFFINITY_RELEASED
+        pins = job.affinity and bool(job.affinity_worker)
+        fits = pins and self._may_pin(job)
+        job.pinned_to = job.affinity_worker if fits else ""
+        job.note = reasons.AFFINITY_RELEASED if pins and not fits else ""
         self._queue(job).add(job, seq)
+        if fits:
+            memory.set_timer(memory.now.mono_ms + job.affinity_wait_ms, "affinity", job, seq)
         self.wanted = True
 
     def _may_pin(self, job: Job) -> bool:
-        """Say whether the parent's worker is worth waiting for: it fits, or may still come back after a start."""
+        """Say whether the parent's worker is worth waiting for: it fits, or is expected back after our start."""
         worker = self.memory.workers.get(job.affinity_worker)
-        if worker is None or not worker.capabilities:
-            return self.memory.now.mono_ms < self.memory.settling_until_ms
-        return job.tags <= worker.capabilities
+        return worker is not None and (not worker.connected_wall_ms or job.tags <= worker.capabilities)
 
     def dequeue(self, job: Job) -> None:
         """Take a QUEUED job out of its queue; does nothing when it stands in none."""
@@ -63,58 +64,75 @@ class Dispatcher:
             self._drop_if_empty(QueueKey(job.tags, job.pinned_to))
 
     def release(self, job: Job) -> None:
-        """Let any fitting worker take a pinned job."""
-        if job.pinned_to and job.queue_seq:
-            self.dequeue(job)
-            job.pinned_to, job.note = "", reasons.AFFINITY_RELEASED
-            self._queue(job).add(job, self.memory.next_sequence())
-            self.wanted = True
+        """Let any fitting worker take a job that waits for the one it is pinned to."""
+        self.dequeue(job)
+        job.pinned_to, job.note = "", reasons.AFFINITY_RELEASED
+        self._queue(job).add(job, self.memory.next_sequence())
+        self.wanted = True
 
     def recheck_pins(self, name: str) -> None:
         """Release what is pinned to a worker that came back without the capability for it."""
         worker = self.memory.workers[name]
-        for key in [key for key in self.queues if key.pinned_to == name and not key.tags <= worker.capabilities]:
-            self._release_all(key)
+        for key, queue in self.queues.items():
+            if key.pinned_to == name and not key.tags <= worker.capabilities:
+                self.memory.slices.append(self._release_all(queue))
 
     def release_pins_to(self, name: str) -> None:
         """Release every job pinned to a worker that is gone for good."""
-        for key in [key for key in self.queues if key.pinned_to == name]:
-            self._release_all(key)
+        for key, queue in self.queues.items():
+            if key.pinned_to == name:
+                self.memory.slices.append(self._release_all(queue))
 
-    def _release_all(self, key: QueueKey) -> None:
-        queue = self.queues[key]
+    def _release_all(self, queue: ReadyQueue) -> Iterator[None]:
         while queue.count:
             self.release(queue.oldest())
+            yield
 
     def dispatch(self) -> bool:
         """Grant what can be granted; return True when more is left than one slice takes."""
         if not self.wanted:
             return False
-        free = [worker for worker in self.memory.workers.values() if worker.free > 0]
+        served = self._servable()
+        looks = 0
         for _ in range(GRANTS_A_SLICE):
-            choice = self._choose(free)
+            looks += len(served)
+            choice = self._choose(served)
             if choice is None:
                 self.wanted = False
                 return False
             key, worker = choice
             job = self.queues[key].take()
             self._drop_if_empty(key)
+            if key not in self.queues:
+                del served[key]
+            if self.memory.runs[job.run_id].cancel_requested:
+                continue  # its cancel is on the way; once that is acknowledged, nothing of the run is granted
             self.grants += 1
             self._grant(job, worker)
-            if worker.free <= 0:
-                free = [each for each in free if each is not worker]
+            if looks > LOOKS_A_SLICE:
+                break
         return True
 
-    def _choose(self, free: list[Worker]) -> tuple[QueueKey, Worker] | None:
+    def _servable(self) -> dict[QueueKey, Candidates]:
+        """Return for each queue the workers free for it now."""
+        free = {worker.name: worker for worker in self.memory.workers.values() if worker.free > 0}
+        served: dict[QueueKey, Candidates] = {}
+        if free:
+            for key in self.queues:
+                few = [free[key.pinned_to]] if key.pinned_to in free else ()
+                served[key] = Candidates(few if key.pinned_to else free.values(), key.tags, key.pinned_to)
+        return served
+
+    def _choose(self, served: dict[QueueKey, Candidates]) -> tuple[QueueKey, Worker] | None:
         chosen: tuple[QueueKey, Worker] | None = None
         chosen_rank: tuple[int, int] | None = None
         by_age = (self.grants + 1) % AGEING_PERIOD == 0
-        if not free:
-            return None
-        for key, queue in self.queues.items():
-            worker = best(free, key.tags, key.pinned_to)
+        for key, candidates in list(served.items()):
+            worker = candidates.best()
             if worker is None:
+                del served[key]
                 continue
+            queue = self.queues[key]
             priority = 0 if by_age else -queue.head_priority()
             rank = (priority, queue.oldest().queue_seq)
             if chosen_rank is None or rank < chosen_rank:

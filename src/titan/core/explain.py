@@ -12,6 +12,7 @@ from titan.model.spec import decode_spec
 from titan.model.states import JobState
 
 NAMES_MAX = 10
+HELD = frozenset({JobState.ASSIGNED, JobState.RUNNING})
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -44,6 +45,8 @@ class Explainer:
         return Explanation(job.run_id, job.job_id, job.state, reason, message, remedy, details)
 
     def _of(self, job: Job) -> tuple[str, str, dict[str, Any]]:
+        if self.memory.runs[job.run_id].cancel_requested and job.state not in HELD:
+            return reasons.CANCELLING, "its run is being cancelled, and it is cancelled with it", {}
         if job.state == JobState.BLOCKED:
             return self._blocked(job)
         if job.state == JobState.DELAYED:
@@ -56,6 +59,8 @@ class Explainer:
         run = self.memory.runs[job.run_id]
         parents_of = decode_spec(job.spec).parents
         open_parents = [run.jobs[name] for name in parents_of if name in run.jobs]
+        if not open_parents:
+            return reasons.WAIT_ENTERING, "its parents are over, and it follows in a moment", {}
         names = [f"{each.job_id} ({each.state})" for each in open_parents[:NAMES_MAX]]
         message = f"waits for {job.waiting_for} of its parents: {', '.join(names)}"
         parents = [{"job_id": each.job_id, "state": each.state} for each in open_parents[:NAMES_MAX]]
@@ -70,7 +75,8 @@ class Explainer:
             return job.reason, message, details
         if job.reason == reasons.WAIT_POSTPONED:
             details["worker_said"] = job.note
-            return job.reason, f"could not be started ({job.note}); tried again in {left_s:.1f} s", details
+            said = f" ({job.note})" if job.note else ""
+            return job.reason, f"its worker could not start it{said}; tried again in {left_s:.1f} s", details
         return reasons.WAIT_DELAY, f"its delay is over in {left_s:.1f} s", details
 
     def _queued(self, job: Job) -> tuple[str, str, dict[str, Any]]:
@@ -78,25 +84,26 @@ class Explainer:
         if not job.queue_seq:
             return reasons.WAIT_ENTERING, "its run is large and still entering the queues", {}
         refusals = self.dispatcher.refusals(job)
-        away = refusals.get(matching.IS_AWAY, [])
-        full = refusals.get(matching.IS_FULL, [])
         details: dict[str, Any] = {
             "requirement": sorted(job.tags),
             "workers": {k: v[:NAMES_MAX] for k, v in refusals.items()},
         }
+        if len(refusals) < len(self.memory.workers):
+            return reasons.WAIT_ENTERING, "a fitting worker has a free slot, and its turn comes next", details
         if job.pinned_to:
             details["pinned_to"] = job.pinned_to
-            if away or job.pinned_to not in self.memory.workers:
-                return (
-                    reasons.WAIT_PINNED_AWAY,
-                    f"pinned to its parent's worker {job.pinned_to}, which is away",
-                    details,
-                )
+            worker = self.memory.workers.get(job.pinned_to)
+            if worker is None or not worker.connected:
+                message = f"pinned to its parent's worker {job.pinned_to}, which is away"
+                return reasons.WAIT_PINNED_AWAY, message, details
             message = f"pinned to its parent's worker {job.pinned_to}, whose slots are all busy"
             return reasons.WAIT_AFFINITY, message, details
+        if job.note == reasons.AFFINITY_RELEASED:
+            details["affinity"] = reasons.AFFINITY_RELEASED
         if not any(worker.connected for worker in self.memory.workers.values()):
             return reasons.WAIT_NO_WORKER, "no worker is connected", details
-        if not full and len(refusals) == len(self.memory.workers):
+        full = refusals.get(matching.IS_FULL, [])
+        if not full:
             return reasons.WAIT_CAPABILITY, f"no connected worker offers {needs}", details
         details["ahead"] = self.dispatcher.ahead_of(job)
         message = f"all slots of the {len(full)} workers that offer {needs} are busy"

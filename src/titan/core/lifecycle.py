@@ -5,14 +5,16 @@ than a few milliseconds. A crash in between loses nothing, since `load` counts o
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from titan.core import reasons
 from titan.core.dispatch import Dispatcher
 from titan.core.memory import Attempt, Job, Memory, Run
+from titan.core.rows import JobRow
 from titan.core.states import JobEvent, run_outcome
 from titan.model.spec import GENERAL, JobSpec, encode_spec
 from titan.model.states import FINAL_JOB_STATES, AttemptState, JobState
-from titan.model.wire import Stop
+from titan.model.wire import Ended, Stop
 
 DEATHS_MAX = 3
 POSTPONE_MS = 1_000
@@ -106,10 +108,7 @@ class Lifecycle:
             return
         outcome = run_outcome(run.jobs_failed, run.jobs_dead, run.cancelled_on_request)
         self.memory.move_run(run, outcome, ended_ms=self.memory.now.wall_ms)
-        del self.memory.runs[run.run_id]
-        parent = self.memory.runs.get(run.parent_run_id or "")
-        if parent is not None:
-            parent.children.discard(run.run_id)
+        self.memory.leave_run(run)
 
     def fail(self, job: Job, reason: str, exit_code: int, jitter: float) -> None:
         """An attempt failed by the job's own doing: try again after a backoff, or FAILED."""
@@ -121,13 +120,15 @@ class Lifecycle:
         else:
             self.finish(job, JobEvent.FAIL, reason, exit_code)
 
-    def lose(self, attempt: Attempt, counts: bool, reason: str = reasons.END_LOST) -> None:
-        """An attempt is gone without a result. `counts`: towards the three workers a job may take down."""
-        job = self.memory.job(attempt.run_id, attempt.job_id)
+    def lose(self, attempt: Attempt, counts: bool, reason: str = reasons.END_LOST, ended: Ended | None = None) -> None:
+        """An attempt is gone without a result. `counts`: towards the three workers a job may take down.
+
+        `ended` is what its worker could still say of it.
+        """
+        job = self.memory.job_of(attempt)
         started = attempt.state == AttemptState.RUNNING
-        self.memory.close_attempt(attempt, AttemptState.LOST, cause="lost")
-        if job is None or job.fence != attempt.fence:
-            return
+        known = {"cause": "lost"} if ended is None else end_values(ended)
+        self.memory.close_attempt(attempt, AttemptState.LOST, **known)
         if job.cancel_requested:
             self.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED)
         elif job.on_lost == "fail":
@@ -151,20 +152,14 @@ class Lifecycle:
     def cancel_all(self, run: Run) -> None:
         """Cancel every job of a run whose flag is set: those with a worker at once, the rest in slices."""
         for fence in list(run.living):
-            attempt = self.memory.attempts[fence]
-            job = run.jobs.get(attempt.job_id)
-            if job is not None:
-                self.request_cancel(job)
+            self.request_cancel(self.memory.job_of(self.memory.attempts[fence]))
         self.in_slices(self._cancel_waiting(list(run.jobs.values())))
 
     def _pass_on(self, parent: Job, children: list[Job]) -> None:
         if parent.state == JobState.COMPLETED:
             self.in_slices(self._release(parent, children))
         else:
-            why = reasons.END_PARENT_CANCELLED if parent.state == JobState.CANCELLED else reasons.END_PARENT_FAILED
-            if parent.reason in (reasons.END_PARENT_FAILED, reasons.END_PARENT_CANCELLED):
-                why = parent.reason
-            self.in_slices(self._cancel(why, children))
+            self.in_slices(self._cancel(passed_on(parent), children))
 
     def in_slices(self, steps: Iterator[None]) -> None:
         """Have `steps` done a slice at a time, the first ones still in this event."""
@@ -192,6 +187,23 @@ class Lifecycle:
             if child.state not in FINAL_JOB_STATES:
                 self.finish(child, JobEvent.CANCEL, why)
             yield
+
+
+def passed_on(parent: JobRow) -> str:
+    """Return the reason of a job that is cancelled because `parent` ended without success."""
+    if parent.reason in (reasons.END_PARENT_FAILED, reasons.END_PARENT_CANCELLED):
+        return parent.reason
+    return reasons.END_PARENT_CANCELLED if parent.state == JobState.CANCELLED else reasons.END_PARENT_FAILED
+
+
+def end_values(ended: Ended) -> dict[str, Any]:
+    """Return what an attempt's row keeps of the worker's report of its end."""
+    return {
+        "exit_code": ended.exit_code,
+        "signal": ended.signal,
+        "cause": ended.cause,
+        "log_bytes": ended.log_bytes,
+    }
 
 
 def equip(job: Job, spec: JobSpec) -> None:

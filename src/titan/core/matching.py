@@ -4,6 +4,7 @@ Feasible, then rank. Every refusal is a constant that `explain` shows, so that t
 not run" comes from the code that decides.
 """
 
+import heapq
 from collections.abc import Iterable
 
 from titan.core.memory import Worker
@@ -30,19 +31,34 @@ def refusal(worker: Worker, tags: frozenset[str], pinned_to: str) -> str | None:
     return None
 
 
-def best(workers: Iterable[Worker], tags: frozenset[str], pinned_to: str) -> Worker | None:
-    """Return the worker that should take the job, or None when none may.
+class Candidates:
+    """The workers that may take a job with one requirement, the best first.
 
     Least loaded first; a job that needs only GENERAL leaves tagged workers to those who need them while a
-    plain one is free; the name breaks ties, so that the same state gives the same answer.
+    plain one is free; the name breaks ties, so that the same state gives the same answer. Made anew for each
+    round of grants: in between workers only fill up, so a rank only falls and is looked at again when it leads.
     """
-    feasible = [worker for worker in workers if refusal(worker, tags, pinned_to) is None]
-    if not feasible:
+
+    __slots__ = ("_heap", "_spare_tagged")
+
+    def __init__(self, workers: Iterable[Worker], tags: frozenset[str], pinned_to: str) -> None:
+        self._spare_tagged = tags <= _GENERAL_ONLY
+        feasible = [worker for worker in workers if refusal(worker, tags, pinned_to) is None]
+        self._heap = [(self._rank(worker), worker) for worker in feasible]
+        heapq.heapify(self._heap)
+
+    def best(self) -> Worker | None:
+        """Return the worker that should take the next job, or None when none may."""
+        while self._heap:
+            rank, worker = self._heap[0]
+            if worker.free <= 0:
+                heapq.heappop(self._heap)
+            elif rank != self._rank(worker):
+                heapq.heapreplace(self._heap, (self._rank(worker), worker))
+            else:
+                return worker
         return None
-    spare_tagged = tags <= _GENERAL_ONLY
 
-    def rank(worker: Worker) -> tuple[bool, float, str]:
-        tagged = spare_tagged and bool(worker.capabilities - _GENERAL_ONLY)
+    def _rank(self, worker: Worker) -> tuple[bool, float, str]:
+        tagged = self._spare_tagged and bool(worker.capabilities - _GENERAL_ONLY)
         return tagged, len(worker.fences) / worker.slots, worker.name
-
-    return min(feasible, key=rank)

@@ -21,6 +21,7 @@ from titan.model.states import AttemptState, JobState
 from titan.model.wire import MasterMessage
 
 LEASE_GRACE_S = 5
+TIMERS_MIN = 10_000
 EPOCH_SHIFT = 32
 
 
@@ -47,7 +48,6 @@ class Run(RunRow, kw_only=True):
 
     jobs: dict[str, Job] = {}
     living: set[int] = set()
-    children: set[str] = set()
     roots: list[Job] = []
     unlinked: dict[str, list[Job]] = {}
     states: dict[JobState, int] = {}
@@ -76,13 +76,13 @@ class Worker(msgspec.Struct):
     host: str = ""
     pid: int = 0
     version: str = ""
-    connected_wall_ms: int = 0
+    connected_wall_ms: int = 0  # 0: known from before a start of the Master, and not seen since
     fences: set[int] = set()
 
     @property
     def free(self) -> int:
         """Slots without an attempt (0 while it is away)."""
-        return self.slots - len(self.fences) if self.connected else 0
+        return max(0, self.slots - len(self.fences)) if self.connected else 0
 
 
 Timer = tuple[int, int, str, Any, int]
@@ -97,12 +97,13 @@ class Memory:
         self.now = Now(0, 0)
         self.out = Decision()
         self.runs: dict[str, Run] = {}
+        self.child_runs: dict[str, dict[str, None]] = {}
         self.staged: dict[str, Run] = {}
         self.workers: dict[str, Worker] = {}
         self.attempts: dict[int, Attempt] = {}
         self.fences_of: dict[str, set[int]] = {}
-        self.settling_until_ms = 0
         self.timers: list[Timer] = []
+        self._timers_max = TIMERS_MIN
         self.slices: deque[Iterator[None]] = deque()
         self.dirty_runs: dict[str, Run] = {}
         self.granted = 0
@@ -123,9 +124,41 @@ class Memory:
         run = self.runs.get(run_id)
         return run.jobs.get(job_id) if run else None
 
+    def enter_run(self, run: Run) -> None:
+        """Enter a living run, and below the run that a job of it was submitted from."""
+        self.runs[run.run_id] = run
+        if run.parent_run_id is not None:
+            self.child_runs.setdefault(run.parent_run_id, {})[run.run_id] = None
+
+    def leave_run(self, run: Run) -> None:
+        """Take out a run that has ended."""
+        del self.runs[run.run_id]
+        if run.parent_run_id is not None:
+            children = self.child_runs[run.parent_run_id]
+            del children[run.run_id]
+            if not children:
+                del self.child_runs[run.parent_run_id]
+
+    def job_of(self, attempt: Attempt) -> Job:
+        """Return the job of a living attempt: no other attempt of it lives, and it is not final."""
+        return self.runs[attempt.run_id].jobs[attempt.job_id]
+
     def set_timer(self, at_ms: int, kind: str, key: Any, token: int = 0) -> None:
-        """Ask to be woken at monotonic `at_ms`. What fires checks whether it still matters."""
+        """Ask to be woken at monotonic `at_ms`. Those that no longer matter are dropped once they are the most."""
         heapq.heappush(self.timers, (at_ms, self.next_sequence(), kind, key, token))
+        if len(self.timers) > self._timers_max:
+            self.timers = [timer for timer in self.timers if self.matters(timer)]
+            heapq.heapify(self.timers)
+            self._timers_max = max(TIMERS_MIN, 2 * len(self.timers))
+
+    def matters(self, timer: Timer) -> bool:
+        """Say whether what `timer` was set for is still to come."""
+        _, _, kind, key, token = timer
+        if kind == "due":
+            return bool(key.state == JobState.DELAYED and key.due_ms == token)
+        if kind == "affinity":
+            return bool(key.queue_seq == token)
+        return key in (self.attempts if kind == "lease" else self.workers)
 
     def run_slices(self, budget: int) -> None:
         """Do at most `budget` steps of the unfinished slices, which take turns from event to event."""
@@ -190,9 +223,7 @@ class Memory:
         """Enter a living attempt in every index."""
         self.attempts[attempt.fence] = attempt
         self.fences_of.setdefault(attempt.worker, set()).add(attempt.fence)
-        run = self.runs.get(attempt.run_id)
-        if run is not None:
-            run.living.add(attempt.fence)
+        self.runs[attempt.run_id].living.add(attempt.fence)
         worker = self.workers.get(attempt.worker)
         if worker is not None and worker.incarnation == attempt.incarnation:
             worker.fences.add(attempt.fence)
@@ -212,9 +243,7 @@ class Memory:
         fences.discard(attempt.fence)
         if not fences:
             del self.fences_of[attempt.worker]
-        run = self.runs.get(attempt.run_id)
-        if run is not None:
-            run.living.discard(attempt.fence)
+        self.runs[attempt.run_id].living.discard(attempt.fence)
         worker = self.workers.get(attempt.worker)
         if worker is not None:
             worker.fences.discard(attempt.fence)

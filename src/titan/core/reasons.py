@@ -40,7 +40,7 @@ REMEDIES: Mapping[str, str] = {
     WAIT_DELAY: "it starts when its delay is over",
     WAIT_BACKOFF: "it is tried again when the backoff is over",
     WAIT_POSTPONED: "its worker could not start it and it is tried again shortly; free that machine's resources",
-    WAIT_ENTERING: "a large run is entering the queues; nothing to do",
+    WAIT_ENTERING: "nothing to do: a large run is worked through in slices, and its turn comes next",
     WAIT_NO_WORKER: "start a worker: titan up, or titan worker --join URL",
     WAIT_CAPABILITY: "start a worker that offers it: titan worker --join URL --capability TAG",
     WAIT_SLOTS: "wait for a slot, add a worker, or raise the job's priority",
@@ -48,7 +48,7 @@ REMEDIES: Mapping[str, str] = {
     WAIT_PINNED_AWAY: "bring that worker back, or wait for affinity_wait_s to pass; then any fitting worker takes it",
     WAIT_START: "the worker has it and reports the start next",
     WAIT_LEASE: "bring that worker back; else the job goes elsewhere when its lease has run out",
-    CANCELLING: "it is being stopped: TERM, 10 s, KILL",
+    CANCELLING: "nothing to do: it is being cancelled; what runs gets TERM, 10 s, KILL",
     RUNNING: "nothing to do: it runs; titan logs -f shows its output",
     ENDED: "it is over; titan logs shows its output",
 }

@@ -5,7 +5,6 @@ A refusal changes nothing: every check stands before the first change.
 
 from collections.abc import Iterable, Iterator
 
-from titan.core import reasons
 from titan.core.changes import Change, Insert
 from titan.core.events import (
     CancelJob,
@@ -21,12 +20,12 @@ from titan.core.events import (
     StageRun,
     SubmitRun,
 )
-from titan.core.lifecycle import Lifecycle, equip
+from titan.core.lifecycle import Lifecycle, equip, passed_on
 from titan.core.memory import JOB_COLUMNS, RUN_COLUMNS, Job, Memory, Run, run_news
-from titan.core.rows import JobRow
+from titan.core.rows import JobRow, RunRow
 from titan.core.states import JobEvent, RunEvent
 from titan.model.spec import JobSpec, decode_spec
-from titan.model.states import FINAL_JOB_STATES, JobState, RunState
+from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState, RunState
 
 UNSUCCESSFUL = FINAL_JOB_STATES - {JobState.COMPLETED}
 
@@ -83,9 +82,9 @@ class Runs:
             return Refusal(
                 "invalid", f"{len(run.jobs)} jobs arrived of the {run.jobs_total} announced: submit it again"
             )
-        parent = self.memory.runs.get(run.parent_run_id or "")
-        if parent is not None and parent.cancel_requested:
-            return Refusal("conflict", f"run {parent.run_id} is being cancelled and starts nothing new")
+        refused = self._refuse_parent(run)
+        if refused:
+            return refused
         del self.memory.staged[run.run_id]
         run.unlinked = {}
         roots, run.roots, run.entering = run.roots, [], True
@@ -150,8 +149,11 @@ class Runs:
 
     def retry(self, event: RetryRun) -> Answer:
         """Open the next generation of an ended run."""
-        if event.run.run_id in self.memory.runs:
+        if event.run.run_id in self.memory.runs or event.run.state not in FINAL_RUN_STATES:
             return Refusal("conflict", f"run {event.run.run_id} has not ended: cancel it or wait, then retry")
+        refused = self._refuse_parent(event.run)
+        if refused:
+            return refused
         rows = {row.job_id: row for row in event.jobs}
         children: dict[str, list[str]] = {}
         parents: dict[str, list[str]] = {}
@@ -166,8 +168,8 @@ class Runs:
         run = self._reopen_run(event, [rows[job_id] for job_id in reopened])
         for job_id, row in rows.items():
             if job_id in reopened:
-                waiting_for = sum(1 for parent in parents.get(job_id, ()) if parent in reopened)
-                run.jobs[job_id] = self._reopen_job(run, row, waiting_for)
+                done = [rows[parent] for parent in parents.get(job_id, ()) if parent not in reopened]
+                run.jobs[job_id] = self._reopen_job(run, row, len(parents.get(job_id, ())) - len(done), done)
         for job_id in reopened:
             run.jobs[job_id].children = [run.jobs[child] for child in children.get(job_id, ())] or None
         for job in list(run.jobs.values()):
@@ -177,7 +179,7 @@ class Runs:
 
     def _reopen_run(self, event: RetryRun, reopened: Iterable[JobRow]) -> Run:
         old = event.run
-        run = Run(**{column: getattr(old, column) for column in RUN_COLUMNS}, jobs={}, living=set(), children=set())
+        run = Run(**{column: getattr(old, column) for column in RUN_COLUMNS}, jobs={}, living=set())
         run.saved_state, run.saved_generation = old.state, old.generation
         counts = {"jobs_completed": JobState.COMPLETED, "jobs_failed": JobState.FAILED}
         counts |= {"jobs_cancelled": JobState.CANCELLED, "jobs_dead": JobState.DEAD}
@@ -191,7 +193,7 @@ class Runs:
         self._show(run)
         return run
 
-    def _reopen_job(self, run: Run, row: JobRow, waiting_for: int) -> Job:
+    def _reopen_job(self, run: Run, row: JobRow, waiting_for: int, done: list[JobRow]) -> Job:
         spec = decode_spec(row.spec)
         job = Job(**{column: getattr(row, column) for column in JOB_COLUMNS}, tags=frozenset())
         equip(job, spec)
@@ -199,7 +201,8 @@ class Runs:
         self.memory.count(run, None, job.state)
         self.memory.move(
             job, JobEvent.REOPEN, generation=run.generation, reason="", worker="", failures=0, losses=0, due_ms=None,
-            cancel_requested=False, affinity_worker="", exit_code=None, ready_ms=None, started_ms=None, ended_ms=None,
+            cancel_requested=False, affinity_worker=_last_worker(done) if job.affinity else "", exit_code=None,
+            ready_ms=None, started_ms=None, ended_ms=None,
         )  # fmt: skip
         return job
 
@@ -210,27 +213,25 @@ class Runs:
             created_ms=self.memory.now.wall_ms, started_ms=None, ended_ms=None, cancel_requested=False,
             cancelled_on_request=False, jobs_total=jobs_total, jobs_completed=0, jobs_failed=0, jobs_cancelled=0,
             jobs_dead=0, saved_state=state, saved_generation=1,
-            jobs={}, living=set(), children=set(), roots=[], unlinked={},
+            jobs={}, living=set(), roots=[], unlinked={},
         )  # fmt: skip
 
     def _show(self, run: Run) -> None:
-        self.memory.runs[run.run_id] = run
-        parent = self.memory.runs.get(run.parent_run_id or "")
-        if parent is not None:
-            parent.children.add(run.run_id)
+        self.memory.enter_run(run)
         self.memory.out.news.append(News("run", run.run_id, "", run_news(run)))
 
     def _add_jobs(self, run: Run, specs: Iterable[JobSpec], ordinal: int, finished: dict[str, JobRow]) -> list[Job]:
         """Insert rows and links for `specs`; return those that wait for no parent."""
         free: list[Job] = []
-        doomed: list[Job] = []
+        doomed: list[tuple[Job, str]] = []
         for spec in specs:
             job = self.lifecycle.new_job(run, spec, ordinal)
             ordinal += 1
             run.jobs[job.job_id] = job
             self.memory.count(run, None, job.state)
-            if finished and self._meets_failure(job, spec, finished):
-                doomed.append(job)
+            why = self._meet_finished(job, spec, finished) if finished else ""
+            if why:
+                doomed.append((job, why))
             self.memory.insert("jobs", job, JOB_COLUMNS)
             for parent_id in spec.parents:
                 self.memory.out.changes.append(
@@ -243,21 +244,18 @@ class Runs:
                 job.children = [*(job.children or ()), *waiting]
             if not job.waiting_for:
                 free.append(job)
-        for job in doomed:
-            if run.jobs.get(job.job_id) is job:
-                self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_PARENT_FAILED)
+        for job, why in doomed:
+            if job.state not in FINAL_JOB_STATES:
+                self.lifecycle.finish(job, JobEvent.CANCEL, why)
         return [job for job in free if job.state not in FINAL_JOB_STATES]
 
-    def _meets_failure(self, job: Job, spec: JobSpec, finished: dict[str, JobRow]) -> bool:
-        """Count off parents that have completed; say whether one ended otherwise."""
-        met = False
-        for parent in (finished[name] for name in spec.parents if name in finished):
-            if parent.state == JobState.COMPLETED:
-                job.waiting_for -= 1
-                job.affinity_worker = parent.worker if job.affinity else ""
-            else:
-                met = True
-        return met
+    def _meet_finished(self, job: Job, spec: JobSpec, finished: dict[str, JobRow]) -> str:
+        """Count off the parents that have completed; return why `job` is doomed if one ended otherwise."""
+        parents = [finished[name] for name in spec.parents if name in finished]
+        completed = [parent for parent in parents if parent.state == JobState.COMPLETED]
+        job.waiting_for -= len(completed)
+        job.affinity_worker = _last_worker(completed) if job.affinity else ""
+        return next((passed_on(parent) for parent in parents if parent.state != JobState.COMPLETED), "")
 
     def _link(self, run: Run, parent_id: str, job: Job) -> None:
         parent = run.jobs.get(parent_id)
@@ -279,11 +277,11 @@ class Runs:
     def _with_children(self, run: Run) -> list[Run]:
         found, at = [run], 0
         while at < len(found):
-            found.extend(self.memory.runs[child] for child in found[at].children if child in self.memory.runs)
+            found.extend(self.memory.runs[child] for child in self.memory.child_runs.get(found[at].run_id, ()))
             at += 1
         return found
 
-    def _refuse_parent(self, new: NewRun) -> Refusal | None:
+    def _refuse_parent(self, new: NewRun | RunRow) -> Refusal | None:
         """A job that is being cancelled starts nothing new."""
         parent = self.memory.runs.get(new.parent_run_id or "")
         if parent is None:
@@ -302,14 +300,20 @@ def _refuse_retry(
 ) -> Refusal | None:
     if not reopened:
         return Refusal("conflict", "every job has completed: name the jobs to run again")
-    for job_id in reopened:
+    for job_id in event.job_ids:
         if job_id not in rows:
             return Refusal("not_found", f"run {event.run.run_id} has no job {job_id}")
+    for job_id in (job_id for job_id in rows if job_id in reopened):
         for parent in parents.get(job_id, ()):
             if parent not in reopened and rows[parent].state != JobState.COMPLETED:
                 message = f"{job_id} waits for {parent}, which is {rows[parent].state}: retry that one as well"
                 return Refusal("conflict", message)
     return None
+
+
+def _last_worker(completed: Iterable[JobRow]) -> str:
+    last = max(completed, key=lambda row: row.ended_ms or 0, default=None)
+    return last.worker if last else ""
 
 
 def _closure(chosen: Iterable[str], children: dict[str, list[str]]) -> set[str]:

@@ -92,6 +92,13 @@ class Scheduler:
             PrepareStop: self._prepare_stop,
         }
 
+        self._on_timer: dict[str, Callable[[Any], None]] = {
+            "due": self.lifecycle.make_ready,
+            "affinity": self.dispatcher.release,
+            "lease": self.workers.lease_due,
+            "worker": self.workers.forget_due,
+        }
+
     def handle(self, event: Event, now: Now) -> Decision:
         """Take one event and return the decision; see `Decision` for what may be done with it when.
 
@@ -109,14 +116,9 @@ class Scheduler:
     def load(self, snapshot: Snapshot, now: Now) -> Decision:
         """Rebuild from the database what is not over; the decision holds what was left undone by a crash."""
         self.memory.now = now
-        self.memory.settling_until_ms = now.mono_ms + FORGET_WORKER_MS
         self.memory.out = Decision(changes=[], sends=[], news=[], answer={})
         for row in snapshot.runs:
-            self.memory.runs[row.run_id] = _loaded_run(row)
-        for run in self.memory.runs.values():
-            parent = self.memory.runs.get(run.parent_run_id or "")
-            if parent is not None:
-                parent.children.add(run.run_id)
+            self.memory.enter_run(_loaded_run(row))
         for job_row in snapshot.jobs:
             job = _loaded_job(job_row)
             run = self.memory.runs[job.run_id]
@@ -124,6 +126,9 @@ class Scheduler:
             self.memory.count(run, None, job.state)
         for attempt_row in snapshot.attempts:
             self._load_attempt(attempt_row)
+        for job_row in snapshot.jobs:
+            if job_row.affinity_worker:
+                self._expect(job_row.affinity_worker)
         doomed = self._link(snapshot.edges)
         for run in list(self.memory.runs.values()):
             run.entering = True
@@ -193,21 +198,13 @@ class Scheduler:
         return out
 
     def _fire_timers(self) -> None:
-        timers = self.memory.timers
         for _ in range(TIMERS_AN_EVENT):
+            timers = self.memory.timers
             if not timers or timers[0][0] > self.memory.now.mono_ms:
                 return
-            _, _, kind, key, token = heapq.heappop(timers)
-            if kind == "due":
-                if key.state == JobState.DELAYED and key.due_ms == token:
-                    self.lifecycle.make_ready(key)
-            elif kind == "affinity":
-                if key.queue_seq == token:
-                    self.dispatcher.release(key)
-            elif kind == "lease":
-                self.workers.lease_due(key)
-            else:
-                self.workers.forget_due(key)
+            timer = heapq.heappop(timers)
+            if self.memory.matters(timer):
+                self._on_timer[timer[2]](timer[3])
 
     def _nothing(self, event: Tick | Continue) -> None:
         """Timers and slices are seen to at the end of every event."""
@@ -226,14 +223,19 @@ class Scheduler:
         if attempt.lease_until_ms is not None:
             left_ms = max(0, attempt.lease_until_ms - memory.now.wall_ms)
             attempt.not_before_ms = memory.now.mono_ms + left_ms + LEASE_GRACE_S * 1000
-        if attempt.worker not in memory.workers:
-            memory.workers[attempt.worker] = Worker(
-                name=attempt.worker, incarnation=attempt.incarnation, boot_id=attempt.boot_id,
-                capabilities=frozenset(), slots=1, connected=False, renewed_ms=memory.now.mono_ms, fences=set(),
-            )  # fmt: skip
-            memory.set_timer(memory.now.mono_ms + FORGET_WORKER_MS, "worker", attempt.worker)
+        self._expect(attempt.worker, attempt.incarnation, attempt.boot_id)
         memory.hold(attempt)
         memory.set_timer(self.workers.lease_deadline_ms(attempt), "lease", attempt.fence)
+
+    def _expect(self, name: str, incarnation: str = "", boot_id: str = "") -> None:
+        """Wait for a worker that was known before the start as long as for one that went away just now."""
+        memory = self.memory
+        if name not in memory.workers:
+            memory.workers[name] = Worker(
+                name=name, incarnation=incarnation, boot_id=boot_id, capabilities=frozenset(), slots=1,
+                connected=False, renewed_ms=memory.now.mono_ms, fences=set(),
+            )  # fmt: skip
+            memory.set_timer(memory.now.mono_ms + FORGET_WORKER_MS, "worker", name)
 
     def _link(self, edges: list[EdgeRow]) -> dict[str, set[str]]:
         """Link children to living parents; return by run the jobs whose parent is over without success."""
@@ -270,7 +272,7 @@ def _loaded_run(row: RunRow) -> Run:
     return Run(
         **{column: getattr(row, column) for column in RUN_COLUMNS},
         saved_state=row.state, saved_generation=row.generation,
-        jobs={}, living=set(), children=set(), roots=[], unlinked={},
+        jobs={}, living=set(), roots=[], unlinked={},
     )  # fmt: skip
 
 

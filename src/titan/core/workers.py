@@ -21,8 +21,8 @@ from titan.core.events import (
     WorkerDisconnected,
     WorkerRenewed,
 )
-from titan.core.lifecycle import POSTPONE_MS, Lifecycle
-from titan.core.memory import LEASE_GRACE_S, Attempt, Job, Memory, Worker
+from titan.core.lifecycle import POSTPONE_MS, Lifecycle, end_values
+from titan.core.memory import LEASE_GRACE_S, Attempt, Memory, Worker
 from titan.core.states import JobEvent, RunEvent
 from titan.model.states import AttemptState, RunState
 from titan.model.wire import (
@@ -72,7 +72,7 @@ class Workers:
                 self._came_back(attempt)
                 if held[attempt.fence].started:
                     self._start(attempt)
-                if self._is_cancelled(attempt):
+                if memory.job_of(attempt).cancel_requested:
                     cancelled.append(attempt)
         stop = tuple(fence for fence in held if fence not in worker.fences)
         memory.send(event.name, event.incarnation, Welcome(epoch=memory.epoch, stop=stop))
@@ -122,17 +122,12 @@ class Workers:
             return
         self._start(attempt)
         self.dispatcher.wanted = True
-        job = self._job_of(attempt)
-        if ended.cause in (CAUSE_WORKER_STOP, CAUSE_LEASE) and not (job and job.cancel_requested):
+        job = memory.job_of(attempt)
+        if ended.cause in (CAUSE_WORKER_STOP, CAUSE_LEASE) and not job.cancel_requested:
             why = reasons.END_WORKER_STOP if ended.cause == CAUSE_WORKER_STOP else reasons.END_LOST
-            self.lifecycle.lose(attempt, counts=False, reason=why)
+            self.lifecycle.lose(attempt, counts=False, reason=why, ended=ended)
             return
-        memory.close_attempt(
-            attempt, AttemptState.ENDED, exit_code=ended.exit_code, signal=ended.signal, cause=ended.cause,
-            log_bytes=ended.log_bytes,
-        )  # fmt: skip
-        if job is None:
-            return
+        memory.close_attempt(attempt, AttemptState.ENDED, **end_values(ended))
         if job.cancel_requested:
             self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED, ended.exit_code)
         elif ended.exit_code == 0 and not ended.cause:
@@ -141,10 +136,8 @@ class Workers:
             self.lifecycle.fail(job, end_reason(ended), ended.exit_code, event.jitter)
 
     def lease_due(self, fence: int) -> None:
-        """A lease timer fired: give the attempt up, or wait for what is left."""
-        attempt = self.memory.attempts.get(fence)
-        if attempt is None:
-            return
+        """A living attempt's lease timer fired: give it up, or wait for what is left."""
+        attempt = self.memory.attempts[fence]
         deadline_ms = self.lease_deadline_ms(attempt)
         if deadline_ms > self.memory.now.mono_ms:
             self.memory.set_timer(deadline_ms, "lease", fence)
@@ -171,12 +164,13 @@ class Workers:
 
     def forget_due(self, name: str) -> None:
         """A worker has been away for long: forget it once it holds nothing, and release what is pinned to it."""
-        worker = self.memory.workers.get(name)
-        if worker is None or worker.connected:
+        worker = self.memory.workers[name]
+        if worker.connected:
             return
-        left_ms = worker.renewed_ms + FORGET_WORKER_MS - self.memory.now.mono_ms
-        if left_ms > 0 or worker.fences:
-            self.memory.set_timer(self.memory.now.mono_ms + max(left_ms, 1_000), "worker", name)
+        held = [self.lease_deadline_ms(self.memory.attempts[fence]) for fence in worker.fences]
+        forget_ms = max([worker.renewed_ms + FORGET_WORKER_MS, *held])
+        if forget_ms > self.memory.now.mono_ms:
+            self.memory.set_timer(forget_ms, "worker", name)
             return
         del self.memory.workers[name]
         self.memory.out.news.append(News("worker", "", "", {"name": name, "connected": False, "forgotten": True}))
@@ -188,22 +182,12 @@ class Workers:
             return None
         return attempt
 
-    def _job_of(self, attempt: Attempt) -> Job | None:
-        job = self.memory.job(attempt.run_id, attempt.job_id)
-        return job if job is not None and job.fence == attempt.fence else None
-
-    def _is_cancelled(self, attempt: Attempt) -> bool:
-        job = self._job_of(attempt)
-        return job is None or job.cancel_requested
-
     def _start(self, attempt: Attempt) -> None:
         if attempt.state != AttemptState.ASSIGNED:
             return
         wall_ms = self.memory.now.wall_ms
         self.memory.start_attempt(attempt)
-        job = self._job_of(attempt)
-        if job is None:
-            return
+        job = self.memory.job_of(attempt)
         self.memory.move(job, JobEvent.START, started_ms=wall_ms)
         run = self.memory.runs[job.run_id]
         if run.state == RunState.QUEUED:
@@ -230,15 +214,15 @@ class Workers:
         self.lifecycle.lose(attempt, counts=True)
 
     def _hand_back(self, attempt: Attempt, reason: str) -> None:
-        job = self._job_of(attempt)
+        job = self.memory.job_of(attempt)
         self.memory.close_attempt(attempt, AttemptState.RETURNED, cause=reason)
         self.dispatcher.wanted = True
-        if job is None:
-            return
         if job.cancel_requested:
             self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED)
         elif reason:
-            self.lifecycle.delay(job, JobEvent.POSTPONE, POSTPONE_MS, reasons.WAIT_POSTPONED, attempt=job.attempt - 1)
+            # The machine of its parent cannot start it either, so it is not waited for again.
+            values = {"attempt": job.attempt - 1, "affinity_worker": ""}
+            self.lifecycle.delay(job, JobEvent.POSTPONE, POSTPONE_MS, reasons.WAIT_POSTPONED, **values)
             job.note = reason
         else:
             self.lifecycle.make_ready(job, JobEvent.RETURN, attempt=job.attempt - 1)
