@@ -40,7 +40,7 @@ def chunked(*chunks: bytes, trailer: bytes = b"", extension: bytes = b"") -> byt
         (b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", 204, b"", True),
         (b"HTTP/1.1 200\r\nCONTENT-LENGTH:  2 \r\n\r\nok", 200, b"ok", True),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nlink: x\r\n\r\n" + raw(b"late"), 200, b"late", True),
-        (raw(b"bye", close=True), 200, b"bye", False),
+        (raw(b"bye", connection="Close"), 200, b"bye", False),
         (b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, b"ok", False),
         (chunked(b"one", b"two" * 100_000), 200, b"one" + b"two" * 100_000, True),
         (chunked(), 200, b"", True),

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.sdk.double import Double, Request, answer
-from titan_sdk.idempotency import call_key, sendable
+from tests.unit.sources import SRC
+from titan_sdk.idempotency import _calls_made, call_key, sendable
 
 RUN = {"id": "ab" * 16, "name": "n", "state": "QUEUED", "generation": 1}
 # What one attempt of a job does; its second line of work is done by a child as well.
@@ -41,7 +42,7 @@ def attempt(url: str, folder: Path, key: str, *, leader: bool = True) -> None:
     (folder / "self.py").write_text(JOB)
     environ = {
         "PATH": os.environ["PATH"], "TITAN_URL": url, "TITAN_TOKEN": "t", "TITAN_JOB_ID": "j", "TITAN_RUN_ID": "r",
-        "TITAN_IDEMPOTENCY_KEY": key, "TITAN_WORKDIR": str(folder),
+        "TITAN_IDEMPOTENCY_KEY": key, "TITAN_WORKDIR": str(folder), "PYTHONPATH": str(SRC),
     }  # fmt: skip
     subprocess.run(
         [sys.executable, "self.py"], cwd=folder, env=environ, start_new_session=leader, check=True, timeout=60
@@ -90,16 +91,14 @@ def test_outside_a_job_keys_are_random() -> None:
 
 def test_call_body_and_job_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("titan_sdk.idempotency.is_main_process", lambda: True)
-    monkeypatch.setattr("titan_sdk.idempotency._calls_made", {})
-    environ = {"TITAN_IDEMPOTENCY_KEY": "k"}
-    first = [call_key("submit", b"x", environ) for _ in range(3)]
-    others = {
-        call_key("extend", b"x", environ), call_key("submit", b"y", environ),
-        call_key("submit", b"x", {"TITAN_IDEMPOTENCY_KEY": "l"}),
-    }  # fmt: skip
-    assert len({*first, *others}) == 6
-    monkeypatch.setattr("titan_sdk.idempotency._calls_made", {})
-    assert [call_key("submit", b"x", environ) for _ in range(3)] == first
+
+    def first_three(call: str = "submit", body: bytes = b"x", job: str = "k") -> tuple[str, ...]:
+        _calls_made.clear()
+        return tuple(call_key(call, body, {"TITAN_IDEMPOTENCY_KEY": job}) for _ in range(3))
+
+    made = [first_three(), first_three("extend"), first_three(body=b"y"), first_three(job="l")]
+    assert len({key for keys in made for key in keys}) == 12
+    assert first_three() == made[0]
 
 
 def test_a_caller_may_use_any_text_as_a_key() -> None:
