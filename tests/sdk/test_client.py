@@ -344,3 +344,13 @@ def test_a_file_that_is_not_there(connect: Connect) -> None:
     for call in (client.upload_file, client.deploy_script):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.py cannot be read: No such file"):
             call("nowhere.py")
+
+
+def test_a_file_that_goes_while_it_is_sent(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("titan_sdk.files._begin_of", lambda _: b"#!")
+    with Double() as master:
+        client = connect(url=master.url)
+        with pytest.raises(FileNotFoundError, match=r"gone\.py cannot be read"):
+            client.upload_file("gone.py")
+        assert client.stats() == {}
+        assert [request.path for request in master.requests] == ["stats"], "half a request is not left on the line"

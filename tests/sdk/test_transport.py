@@ -25,6 +25,11 @@ def test_a_cut_connection_is_resent_with_the_same_key_and_body(connect: Connect)
     assert {request.body for request in master.requests} == {b'{"key": "k"}'}
 
 
+def test_it_works_in_real_time_too() -> None:
+    with Double(CUT, DELETED) as master, TitanClient(url=master.url) as client:
+        assert client.store_delete("k")
+
+
 def test_an_answer_that_breaks_off_is_asked_again(connect: Connect) -> None:
     broken = STATS[:-3].replace(b"content-type", b"connection: close\r\ncontent-type")
     with Double(broken, STATS) as master:
