@@ -91,18 +91,15 @@ class ReadyQueue:
             self._priorities.pop()
 
     def _sweep(self) -> None:
-        living = [place for place in self._oldest if place[1].queue_seq == place[0]]
-        turns = {priority: level.turns for priority, level in self._levels.items()}
-        self._oldest = deque(living)
-        self._levels = {}
-        self._priorities = []
-        self._stale = 0
-        for place in living:
-            priority = place[1].priority
-            if priority not in self._levels:
-                self._levels[priority] = _Level(turns[priority])
-                insort(self._priorities, priority)
-            self._levels[priority].add(place)
+        """Drop every stale place, and the turns of runs that have none left."""
+        self._oldest = deque(place for place in self._oldest if place[1].queue_seq == place[0])
+        former, self._levels, self._stale = self._levels, {}, 0
+        for place in self._oldest:
+            level = self._levels.setdefault(place[1].priority, _Level())
+            level.add(place)
+        for priority, level in self._levels.items():
+            level.turns = deque(run_id for run_id in former[priority].turns if run_id in level.by_run)
+        self._priorities = sorted(self._levels)
 
 
 class _Level:
@@ -110,9 +107,9 @@ class _Level:
 
     __slots__ = ("by_run", "turns")
 
-    def __init__(self, turns: deque[str] | None = None) -> None:
-        self.turns: deque[str] = deque(turns or ())
-        self.by_run: dict[str, deque[Place]] = {run_id: deque() for run_id in self.turns}
+    def __init__(self) -> None:
+        self.turns: deque[str] = deque()
+        self.by_run: dict[str, deque[Place]] = {}
 
     def add(self, place: Place) -> None:
         run_id = place[1].run_id
