@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.api.master import Master
+from tests.api.master import TOKEN, Master
+from tests.api.test_gate import raw
 from tests.api.test_runs import refused
 
 
@@ -52,6 +53,10 @@ def test_one_over_the_limit_of_a_content(own_master: Callable[..., Master]) -> N
     fits, over = b"x" * 100_000, b"x" * 100_001
     assert master.put(f"/blobs/{sha(fits)}", fits).status == 204
     refused(master.put(f"/blobs/{sha(over)}", over), 413, "too_large", "TITAN_LIMIT_BLOB_BYTES_MAX")
+    announced = raw(
+        master, "PUT", f"/api/v1/blobs/{sha(over)}", TOKEN, "Content-Length: 100001", "Expect: 100-continue"
+    )
+    assert announced[0] == 413, "it is refused before any of it is sent"
     pieces = (over[at : at + 10_000] for at in range(0, len(over), 10_000))
     refused(master.request("PUT", f"/blobs/{sha(over)}", pieces), 413, "too_large", "TITAN_LIMIT_BLOB_BYTES_MAX")
     refused(master.put("/registry/big.py", over), 413, "too_large", "TITAN_LIMIT_BLOB_BYTES_MAX")

@@ -1,7 +1,6 @@
 """The gate: nobody passes without a token, and nobody does more than their role."""
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 from litestar import Litestar
@@ -10,26 +9,34 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.api.master import TOKEN, Master, Worker
+from titan.master.auth import Principal
 from titan.master.roles import ALLOWED, PUBLIC_PATH, Role, allows
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND")
 
 
-def every_route(master: Master) -> Iterator[tuple[str, str]]:
-    """Yield (name, path) of everything that is served."""
+def served(master: Master) -> set[tuple[str, str, str]]:
+    """Return (method, path, name) of every route over HTTP."""
     app = master.gate.app
     assert isinstance(app, Litestar)
-    for path, (name, _) in master.gate.fast.items():
-        yield name, path
+    found = {("POST", path, name) for path, (name, _) in master.gate.fast.items()}
     for route in app.routes:
-        path = route.path_format.replace("{", "").replace("}", "")
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 if handler.name:
-                    yield handler.name, path
-        elif isinstance(route, WebSocketRoute):
-            assert route.route_handler.name
-            yield route.route_handler.name, path
+                    found |= {(str(method), route.path_format, handler.name) for method in handler.http_methods}
+    return found
+
+
+def every_route(master: Master) -> set[tuple[str, str]]:
+    """Return (name, path) of everything that is served."""
+    app = master.gate.app
+    assert isinstance(app, Litestar)
+    found = {(name, path.replace("{", "").replace("}", "")) for _, path, name in served(master)}
+    for route in app.routes:
+        if isinstance(route, WebSocketRoute):
+            found.add((str(route.route_handler.name), route.path))
+    return found
 
 
 def test_every_route_has_a_row_in_the_table_and_every_row_a_route(master: Master) -> None:
@@ -155,6 +162,18 @@ def test_the_table_says_what_a_job_may(master: Master) -> None:
     assert set(ALLOWED) - may == {"runs.retry", "registry.put", "worker.link"}
     assert not allows(Role.JOB, "a route that nobody wrote down")
     assert not allows(Role.ADMIN, "")
+
+
+@pytest.mark.parametrize("role", Role)
+def test_s13_each_role_has_its_routes_and_no_other(master: Master, monkeypatch: pytest.MonkeyPatch, role: Role) -> None:
+    monkeypatch.setattr(master.gate.keys, "principal", lambda _: Principal(role))
+    methods = {name: method for method, _, name in served(master)}
+    for name, path in every_route(master):
+        if name == "worker.link":
+            assert allows(role, name) or refusal(master, path, TOKEN) == 403
+        else:
+            status = raw(master, methods[name], path, TOKEN)[0]
+            assert (status == 403) == (not allows(role, name)), (name, status)
 
 
 def test_a_job_s_token_is_good_while_its_attempt_lives(master: Master) -> None:

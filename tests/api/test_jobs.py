@@ -1,6 +1,7 @@
 """Jobs: found by whatever a person types, explained, read, waited for, cancelled."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -93,13 +94,14 @@ def test_a_job_that_runs_is_shown_as_cancelling_until_its_end(master: Master) ->
         assert (ended["state"], ended["cancelling"]) == ("CANCELLED", False)
 
 
-def test_a_wait_ends_with_the_job_and_not_with_its_run(master: Master) -> None:
+def test_a_wait_ends_with_the_job_and_not_with_its_run(own_master: Callable[..., Master]) -> None:
+    master = own_master(wait_s_max=3_600)
     with master.worker() as worker:
         run = master.submit(worker.job("a"), waiting("b"))["id"]
         grant = worker.start()
         assert not master.get(f"/runs/{run}/jobs/a/wait?timeout_s=0").json["done"]
         answers: list[Answer] = []
-        waiter = threading.Thread(target=lambda: answers.append(master.get(f"/runs/{run}/jobs/a/wait")))
+        waiter = threading.Thread(target=lambda: answers.append(master.get(f"/runs/{run}/jobs/a/wait?timeout_s=3600")))
         waiter.start()
         while not master.on_loop(lambda: master.engine.live._watches.get(("job", run, "a"))):
             pass
@@ -156,7 +158,8 @@ def test_each_attempt_has_its_own_log(master: Master) -> None:
     refused(master.get(f"/runs/{run}/jobs/a/log?attempt=0"), 404, "not_found", "no attempt 0", "1, 2")
 
 
-def test_a_log_is_followed_until_it_is_complete(master: Master) -> None:
+def test_a_log_is_followed_until_it_is_complete(own_master: Callable[..., Master]) -> None:
+    master = own_master(wait_s_max=3_600)
     with master.worker() as worker:
         run = master.submit(worker.job("a"))["id"]
         grant = worker.start()
@@ -166,7 +169,7 @@ def test_a_log_is_followed_until_it_is_complete(master: Master) -> None:
         def follow() -> None:
             offset = 0
             while not heard or heard[-1][3] == "false":
-                heard.append(marks(read(master, run, f"?offset={offset}&follow_s=25")))
+                heard.append(marks(read(master, run, f"?offset={offset}&follow_s=3600")))
                 offset += len(heard[-1][0])
             done.set()
 

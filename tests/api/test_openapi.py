@@ -4,27 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar
-from litestar.routes import HTTPRoute
-
 from tests.api.master import Master
+from tests.api.test_gate import served
 from titan.master.roles import ALLOWED, Role
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http-api.md"
-
-
-def served(master: Master) -> set[tuple[str, str, str]]:
-    """Return (method, path, name) of every route over HTTP."""
-    app = master.gate.app
-    assert isinstance(app, Litestar)
-    found = {("POST", path, name) for path, (name, _) in master.gate.fast.items()}
-    for route in app.routes:
-        if isinstance(route, HTTPRoute):
-            for handler in route.route_handlers:
-                found |= {
-                    (str(method), route.path_format, handler.name) for method in handler.http_methods if handler.name
-                }
-    return found
 
 
 def document(master: Master) -> Any:

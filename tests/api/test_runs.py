@@ -87,13 +87,14 @@ def test_cancelling_a_run_cancels_the_living_runs_below(master: Master) -> None:
         assert master.get(f"/runs/{top}/wait").json["run"]["state"] == "CANCELLED"
 
 
-def test_a_wait_ends_with_the_run(master: Master) -> None:
+def test_a_wait_ends_with_the_run(own_master: Callable[..., Master]) -> None:
+    master = own_master(wait_s_max=3_600)
     with master.worker() as worker:
         run = master.submit(worker.job("a"))["id"]
         grant = worker.start()
         assert not master.get(f"/runs/{run}/wait?timeout_s=0").json["done"]
         answers: list[Answer] = []
-        waiter = threading.Thread(target=lambda: answers.append(master.get(f"/runs/{run}/wait")))
+        waiter = threading.Thread(target=lambda: answers.append(master.get(f"/runs/{run}/wait?timeout_s=3600")))
         waiter.start()
         while not master.on_loop(lambda: master.engine.live._watches.get(("run", run))):
             pass

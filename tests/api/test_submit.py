@@ -95,6 +95,16 @@ def test_blank_lines_and_a_missing_last_newline_do_no_harm(master: Master) -> No
     assert master.post("/runs", text, headers=NDJSON).status == 201
 
 
+def test_a_warning_counts_the_jobs_that_nobody_can_run_now(master: Master) -> None:
+    jobs = [{"job_id": f"j{n}", "requirement": ["NOWHERE", "GPU"]} for n in range(2)]
+    assert master.post("/runs", body(*jobs)).json["warnings"] == [
+        "no connected worker offers GPU: 2 jobs wait until one does",
+        "no connected worker offers NOWHERE: 2 jobs wait until one does",
+    ]
+    with master.worker() as worker:
+        assert master.post("/runs", body(worker.job("a"))).json["warnings"] == []
+
+
 # Prove: the same twice is done once
 
 
@@ -351,16 +361,20 @@ def test_a_content_type_may_have_parameters(master: Master) -> None:
 
 
 @pytest.mark.parametrize(
-    ("announced", "count"),
-    [(2, 1), (1, 2), (0, 1), (-1, 0), (100_001, 1)],
-    ids=["fewer", "more", "none", "negative", "too many"],
+    ("announced", "count", "told"),
+    [
+        (2, 1, "1 jobs arrived of the 2"),
+        (1, 2, "more lines than the 1 jobs"),
+        (0, 1, "more lines than the 0 jobs"),
+        (-1, 0, "-1 jobs"),
+        (100_001, 1, "100001 jobs"),
+    ],
 )
-def test_ndjson_must_bring_what_its_header_announced(master: Master, announced: int, count: int) -> None:
-    answer = master.post(
-        "/runs", lines({"name": "n", "jobs": announced}, *[job(f"j{n}") for n in range(count)]), headers=NDJSON
-    )
+def test_ndjson_must_bring_what_its_header_announced(master: Master, announced: int, count: int, told: str) -> None:
+    text = lines({"name": "n", "jobs": announced}, *[job(f"j{n}") for n in range(count)])
+    answer = master.post("/runs", text, headers=NDJSON)
     assert answer.status in (413, 422)
-    assert str(announced) in answer.json["detail"]
+    assert told in answer.json["detail"]
 
 
 def test_a_bad_line_is_named_by_its_number(master: Master) -> None:
