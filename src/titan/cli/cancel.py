@@ -7,7 +7,7 @@ from titan.cli.options import common
 from titan.cli.output import Output
 
 
-@click.command("cancel")
+@click.command("cancel", short_help="Cancel runs or jobs.")
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
 @common
 def command(out: Output, *, names: tuple[str, ...]) -> None:

@@ -14,9 +14,15 @@ from titan_sdk.discovery import home_folder
 from titan_sdk.errors import Conflict, Denied, TimedOut
 
 
-@click.command("down")
+@click.command("down", short_help="Stop what titan up started.")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="How long to wait.",
 )
 @common
 def command(out: Output, *, timeout_s: float) -> None:

@@ -12,10 +12,10 @@ from titan_sdk.errors import Invalid
 NAMES_MAX = 5
 
 
-@click.command("logs")
+@click.command("logs", short_help="Print what a job printed; -f follows it.")
 @click.argument("name", metavar="ID")
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on until the job has ended; with --json, NDJSON.")
-@click.option("--attempt", type=click.IntRange(min=1), help="Of this attempt; the last one unless said.")
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; the last one unless said.")
 @common
 def command(out: Output, *, name: str, following: bool, attempt: int | None) -> int | None:
     """Print what a job printed, stdout and stderr in order, byte for byte.

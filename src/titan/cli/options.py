@@ -57,7 +57,9 @@ def worker_options(function: Function) -> Function:
             callback=_tags,
             help="Tags that jobs may require; several, or repeated, or separated by commas.",
         ),
-        click.option("--slots", type=click.IntRange(1, 1024), help="Jobs at a time; one for each CPU unless said."),
+        click.option(
+            "--slots", type=click.IntRange(1, 1024), metavar="N", help="Jobs at a time; one for each CPU unless said."
+        ),
     ):
         function = option(function)
     return function

@@ -14,12 +14,14 @@ RUN_STATES = [state.value for state in RunState if state is not RunState.STAGED]
 JOB_STATES = [*(state.value for state in JobState), "PENDING"]
 
 
-@click.command("ps")
+@click.command("ps", short_help="List runs, or the jobs of one.")
 @click.argument("run", required=False)
 @click.option("--state", metavar="STATE", help="Only those in this state; of jobs also PENDING: not started.")
 @click.option("--name", metavar="TEXT", help="Only runs with this in their name.")
 @click.option("--agent-run", "agent_run", metavar="ID", help="Only runs of this agent run.")
-@click.option("--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most so many."
+)
 @click.option("--next", "cursor", metavar="CURSOR", help="Go on where the page before ended (its `next`).")
 @common
 def command(

@@ -40,13 +40,15 @@ class RunCommand(click.Command):
             ) from None
 
 
-@click.command("run", cls=RunCommand)
+@click.command("run", cls=RunCommand, short_help="Run a script; its output and exit code are passed on.")
 @click.argument("file")
 @click.argument("arguments", metavar="[-- ARGS...]", nargs=-1)
 @click.option("--job-id", metavar="ID", help="The job's id; made from the file's name unless said.")
 @click.option("--requirement", metavar="TAG", multiple=True, help="A capability its worker must have; repeatable.")
-@click.option("--priority", type=int, default=1, show_default=True, help="0 to 1000; higher goes first.")
-@click.option("--retries", type=int, default=0, show_default=True, help="How often a failure is tried again.")
+@click.option("--priority", type=int, metavar="N", default=1, show_default=True, help="0 to 1000; higher goes first.")
+@click.option(
+    "--retries", type=int, metavar="N", default=0, show_default=True, help="How often a failure is tried again."
+)
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="How long one attempt may run.")
 @click.option("--env", "variables", metavar="NAME=VALUE", multiple=True, help="A variable for the script; repeatable.")
 @click.option("--agent-run", "agent_run_id", metavar="ID", help="The agent run it belongs to.")

@@ -13,12 +13,12 @@ from titan_sdk import TitanClient
 from titan_sdk.errors import NotFound
 
 
-@click.group("store")
+@click.group("store", short_help="Read and write the store that all jobs share.")
 def command() -> None:
     """Read and write the store that all jobs of a Master share."""
 
 
-@command.command("get")
+@command.command("get", short_help="Print the value of KEY.")
 @click.argument("key")
 @common
 def get(out: Output, *, key: str) -> None:
@@ -33,12 +33,16 @@ def get(out: Output, *, key: str) -> None:
         out.exact(value.encode() if isinstance(value, str) else value)
 
 
-@command.command("put")
+@command.command("put", short_help="Write VALUE or a file to KEY.")
 @click.argument("key")
 @click.argument("value", required=False)
-@click.option("--file", "path", type=click.Path(path_type=Path), help="Take the value from this file; - is stdin.")
+@click.option(
+    "--file", "path", type=click.Path(path_type=Path), metavar="PATH", help="Take the value from it; - is stdin."
+)
 @click.option("--bytes", "as_bytes", is_flag=True, help="Keep it as bytes even if it is UTF-8 text.")
-@click.option("--ttl", "ttl_s", type=click.FloatRange(min=0, min_open=True), help="Seconds until it reads as missing.")
+@click.option(
+    "--ttl", "ttl_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Until it reads as missing."
+)
 @common
 def put(out: Output, *, key: str, value: str | None, path: Path | None, as_bytes: bool, ttl_s: float | None) -> None:
     """Write VALUE, or the content of --file, to KEY. It is durable when the command has ended.
@@ -82,7 +86,7 @@ def ls(out: Output, *, prefix: str) -> None:
         out.table(("KEY",), [(key,) for key in keys])
 
 
-@command.command("incr", context_settings={"ignore_unknown_options": True})
+@command.command("incr", short_help="Add to the number at KEY.", context_settings={"ignore_unknown_options": True})
 @click.argument("key")
 @click.argument("by", type=int, default=1)
 @common
@@ -96,7 +100,7 @@ def incr(out: Output, *, key: str, by: int) -> None:
         out.line(str(value))
 
 
-@command.command("watch")
+@command.command("watch", short_help="Print each write as it happens.")
 @click.argument("prefix", default="")
 @common
 def watch(out: Output, *, prefix: str) -> None:

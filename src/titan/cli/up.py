@@ -29,11 +29,19 @@ PREDECESSOR_S = 15.0
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
+    metavar="N",
     default=DEFAULT_PORT,
     show_default=True,
     help="The port to listen on; 0 takes any that is free.",
 )
-@click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="Local workers; 0 for none.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 64),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Local workers; 0 for none.",
+)
 @worker_options
 @common
 def command(

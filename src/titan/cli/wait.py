@@ -12,7 +12,11 @@ from titan.cli.tell import say
 @click.command("wait")
 @click.argument("name", metavar="ID")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), help="Seconds; without it, however long it takes."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait; without it, until the end.",
 )
 @common
 def command(out: Output, *, name: str, timeout_s: float | None) -> int:

@@ -24,7 +24,7 @@ class WorkerGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("worker", cls=WorkerGroup)
+@click.group("worker", cls=WorkerGroup, short_help="Run a worker here, or list the workers.")
 def command() -> None:
     """Run a worker in the foreground (start, which may be left out), or list the workers."""
 
@@ -32,7 +32,12 @@ def command() -> None:
 @command.command("start", cls=ListsCommand)
 @click.option("--join", metavar="URL", help="The Master to work for; where clients look unless said.")
 @click.option("--name", metavar="N", help="Its name; HOST-1, HOST-2, ... unless said.")
-@click.option("--token-file", type=click.Path(path_type=Path), help="A file with the token; the home's unless said.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A file with the token; the home's unless said.",
+)
 @click.option("--pass-env", metavar="A,B", help="Variables of this shell that jobs shall see.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Add the traceback to an error.")
 @worker_options

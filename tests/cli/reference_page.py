@@ -1,0 +1,86 @@
+"""Writes docs/reference/cli.md from the commands themselves: .venv/bin/python -m tests.cli.reference_page"""
+
+from collections.abc import Iterator
+
+import click
+
+from tests.unit.sources import ROOT
+from titan.cli.exits import MEANING
+from titan.cli.main import SYNONYMS, titan
+
+PAGE = ROOT / "docs" / "reference" / "cli.md"
+
+HEAD = """# The command line
+
+<!-- Made by tests/cli/reference_page.py from the commands themselves; a test holds it current. -->
+
+Data goes to stdout, talk to stderr. Every command that answers takes `--json` (one document; with `-f` one a line),
+`-q` (ids only) and `--debug` (a traceback beside an error). With `--json` an error is one JSON document on stderr.
+Colours are for terminals, and `NO_COLOR` turns them off; on a terminal control characters in what jobs printed are
+shown escaped, into a pipe every byte goes as it is.
+
+ID is a run id or its first digits (4 or more), `RUN/JOB`, a job's id, `@last` or `@last-failed`. Where the Master is:
+`TITAN_URL`, `TITAN_HOST` and `TITAN_PORT`, else what `titan up` wrote into the home (`TITAN_HOME`, else
+`~/.local/state/titan`).
+
+## Exit codes
+
+`titan run` passes the script's own code; everything else there that is no success is 125, but for 8 and 130.
+
+| code | meaning |
+|---|---|
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    codes = "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in MEANING.items())
+    words = ", ".join(f"`{word}` for `{meant}`" for word, meant in SYNONYMS.items())
+    parts = [
+        HEAD + codes,
+        *_commands(titan, "titan"),
+        f"## Other words\n\nTyped by habit and answered with the right one: {words}.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _commands(group: click.Group, path: str) -> Iterator[str]:
+    context = click.Context(group, info_name=path)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield f"## {path} {name}\n\n{_prose(command)}\n"
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield _section(command, f"{path} {name}")
+
+
+def _section(command: click.Command, path: str) -> str:
+    context = click.Context(command, info_name=path)
+    usage = f"{path} {' '.join(command.collect_usage_pieces(context))}"
+    records = [record for param in _own_options(command) if (record := param.get_help_record(context))]
+    rows = "".join(f"| `{_cell(names)}` | {_cell(text)} |\n" for names, text in records)
+    table = f"\n| option | |\n|---|---|\n{rows}" if rows else ""
+    return f"## {path}\n\n```\n{usage}\n```\n\n{_prose(command)}\n{table}"
+
+
+def _own_options(command: click.Command) -> Iterator[click.Parameter]:
+    """Yield the options of this command alone; the head of the page tells of the common ones."""
+    for param in command.params:
+        if isinstance(param, click.Option) and not set(param.opts) & {"--json", "--quiet", "--debug"}:
+            yield param
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("  ", " ")
+
+
+def _prose(command: click.Command) -> str:
+    lines = (command.help or "").splitlines()
+    return "\n".join(line.strip() for line in lines).strip()
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(render(), encoding="utf-8")

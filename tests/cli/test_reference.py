@@ -1,0 +1,78 @@
+"""docs/reference/cli.md is what the commands say of themselves, and the commands keep the house's rules."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from tests.cli.reference_page import PAGE, render
+from titan.cli.exits import MEANING, Exit, exit_of_error
+from titan.cli.main import COMMANDS, SYNONYMS, titan
+from titan_sdk.errors import BY_CODE, TitanError
+
+# They run in the foreground or give way to another program, so there is no answer to print.
+WITHOUT_JSON = {"titan worker start"}
+
+
+def commands(group: click.Group = titan, path: str = "titan") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+ALL = dict(commands())
+
+
+def test_the_page_is_made_from_the_commands() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render(), "run: .venv/bin/python -m tests.cli.reference_page"
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_command_speaks_json_and_shows_faults(path: str) -> None:
+    options = {name for param in ALL[path].params for name in param.opts}
+    assert "--debug" in options
+    assert ("--json" in options and "--quiet" in options) != (path in WITHOUT_JSON)
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_command_and_option_is_explained(path: str) -> None:
+    assert (ALL[path].help or "").strip()
+    for param in ALL[path].params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{path} {param.opts}"
+            assert param.is_flag or param.metavar, f"{path} {param.opts} is shown as {param.type.name}"
+
+
+def test_every_error_has_an_exit_code_and_every_code_a_meaning() -> None:
+    assert set(MEANING) == set(Exit)
+    codes = {code: exit_of_error(TitanError("x", code=code)) for code in BY_CODE}
+    assert codes["not_found"] == codes["file_not_found"] == 3
+    assert codes["unreachable"] == codes["unavailable"] == 4
+    assert codes["denied"] == codes["unauthenticated"] == 5
+    assert codes["invalid"] == codes["conflict"] == codes["unsupported"] == 6
+    assert codes["timed_out"] == 7
+    assert codes["run_failed"] == 1
+    assert set(codes.values()) <= set(Exit)
+
+
+def test_a_synonym_is_no_command_and_means_one() -> None:
+    assert not set(SYNONYMS) & set(COMMANDS)
+    assert set(SYNONYMS.values()) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["ps", "--help"], ["status", "--help"], ["store", "get", "--help"]])
+def test_a_command_loads_no_other_and_nothing_heavy(arguments: list[str]) -> None:
+    code = f"import sys\nfrom titan.cli import main\nmain({arguments})\nprint('loaded', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("loaded ")[2].split())
+    assert f"titan.cli.{arguments[0]}" in loaded
+    others = {f"titan.cli.{name}" for name in COMMANDS if name != arguments[0]}
+    heavy = {"asyncio", "msgspec", "rich", "sqlalchemy", "litestar", "titan.master", "titan.worker", "subprocess"}
+    assert not loaded & (others | heavy)
