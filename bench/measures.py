@@ -150,7 +150,7 @@ def redis_rates(folder: Path, calls: int) -> tuple[float, float] | None:
     try:
         assert server.stdout is not None
         for line in server.stdout:
-            if "unix socket" in line:
+            if "ready to accept" in line.lower():
                 break
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(str(address))

@@ -5,8 +5,8 @@ and another attempt runs the same lines again, the same submissions and the same
 There the key is a hash of what is the same in all attempts: the job's own key (`TITAN_IDEMPOTENCY_KEY`, one for
 each run, job and generation), the call, its body, and how many identical calls this process made before it.
 
-Only the job's main process can count like that. It is the session leader; its children run in an order nobody can
-repeat, so they use random keys.
+Only the job's main process can count like that. Its children, which may lead sessions of their own, run in an order
+nobody can repeat, so they use random keys.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def call_key(call: str, body: bytes, environ: Mapping[str, str] | None = None) -
 
 
 def is_main_process() -> bool:
-    """Whether this process leads its session, as a job's main process does and its children do not."""
-    return hasattr(os, "getsid") and os.getsid(0) == os.getpid()
+    """Whether this is the job's main process: the launcher writes its pid into the environment before the exec."""
+    return os.environ.get("TITAN_MAIN_PID") == str(os.getpid())
 
 
 def sendable(key: str) -> str:

@@ -26,7 +26,13 @@ client.submit_job(TitanJob(job_id="child", filename="self.py"))
 client.submit_dag("pair", [TitanJob(job_id="child", filename=os.path.abspath("self.py"))], idempotency_key="mine 1")
 client.extend_run("ab" * 16, [TitanJob(job_id="child", filename="nowhere.py")])
 if len(sys.argv) == 1:
-    subprocess.run([sys.executable, __file__, "child"], check=True)
+    subprocess.run([sys.executable, __file__, "child"], check=True, start_new_session=True)
+"""
+# As the launcher does it: the main process is told its own pid before the exec.
+AS_MAIN = """
+import os, sys
+os.environ["TITAN_MAIN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, "self.py"])
 """
 
 
@@ -36,17 +42,16 @@ def reply(request: Request) -> bytes:
     return answer({"run": RUN, "warnings": [], "resolved": {}, "version": 1})
 
 
-def attempt(url: str, folder: Path, key: str, *, leader: bool = True) -> None:
-    """Run JOB as a worker would: in a folder of its own, leading its session."""
+def attempt(url: str, folder: Path, key: str, *, main: bool = True) -> None:
+    """Run JOB as a worker would: in a folder of its own, told that it is the main process."""
     folder.mkdir()
     (folder / "self.py").write_text(JOB)
     environ = {
         "PATH": os.environ["PATH"], "TITAN_URL": url, "TITAN_TOKEN": "t", "TITAN_JOB_ID": "j", "TITAN_RUN_ID": "r",
         "TITAN_IDEMPOTENCY_KEY": key, "TITAN_WORKDIR": str(folder), "PYTHONPATH": str(SRC),
     }  # fmt: skip
-    subprocess.run(
-        [sys.executable, "self.py"], cwd=folder, env=environ, start_new_session=leader, check=True, timeout=60
-    )
+    how = ["-c", AS_MAIN] if main else ["self.py"]
+    subprocess.run([sys.executable, *how], cwd=folder, env=environ, start_new_session=True, check=True, timeout=60)
 
 
 def said(requests: list[Request]) -> list[tuple[str, str, bytes]]:
@@ -79,9 +84,9 @@ def test_a_later_attempt_repeats_the_keys_and_the_bodies(tmp_path: Path) -> None
     assert json.loads(first[5].body)["jobs"][0]["filename"] == "self.py"
 
 
-def test_a_process_that_does_not_lead_its_session_uses_random_keys(tmp_path: Path) -> None:
+def test_a_process_that_is_not_told_so_is_not_the_main_one(tmp_path: Path) -> None:
     with Double(reply) as master:
-        attempt(master.url, tmp_path / "one", "k", leader=False)
+        attempt(master.url, tmp_path / "one", "k", main=False)
         assert not any(request.key.startswith("job.") for request in master.requests)
 
 

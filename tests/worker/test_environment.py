@@ -28,6 +28,7 @@ def test_the_environment_is_what_the_contract_lists(master: MasterDouble, start_
     seen = {name: value for name, value in seen.items() if not name.startswith("LC_") or name == "LC_TIME"}
     shared = seen.pop("TITAN_SHARED_DIR")
     assert shared.startswith(f"{worker.folder}/shared/")
+    assert seen.pop("TITAN_MAIN_PID").isdigit()
     assert seen == {
         **WORKERS,
         "LANG": "mine",

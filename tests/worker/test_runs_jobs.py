@@ -92,9 +92,10 @@ def test_a_python_file_runs_by_the_workers_interpreter_in_its_folder(
         "print(sys.executable, sys.argv, sys.stdin.read() == '')\n"
         "print(os.getcwd() == workdir, sys.path[0] == workdir, os.listdir() == ['my job.py'])\n"
         "print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())\n"
+        "print(os.environ['TITAN_MAIN_PID'] == str(os.getpid()))\n"
     )
     _, log = master.run(script, "etl/steps/my job.py")
-    assert log == f"{sys.executable} ['my job.py'] True\nTrue True True\nTrue True\n"
+    assert log == f"{sys.executable} ['my job.py'] True\nTrue True True\nTrue True\nTrue\n"
 
 
 def test_a_file_name_is_never_an_option(master: MasterDouble, worker: WorkerProcess) -> None:

@@ -68,6 +68,7 @@ class Spawner:
                 _signal.signal(number, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             stage = STAGE_EXEC
+            env[b"TITAN_MAIN_PID"] = b"%d" % os.getpid()  # children cannot take themselves for the main process
             os.execve(order.argv[0], order.argv, env)  # noqa: S606 - running programs is what it is for
         except OSError as error:
             os.write(writing, _FAILURE.pack(error.errno or 0, stage))
