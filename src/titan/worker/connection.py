@@ -41,6 +41,8 @@ RETRY_S_MAX = 5.0
 # A herd needs many machines; on one, what counts is to be back soon.
 RETRY_S_MAX_LOOPBACK = 0.25
 STABLE_MS = 60_000
+# A Master that is started beside us needs a moment; that it was not there at once is no news.
+QUIET_START_MS = 3_000
 # A single grant may be larger than a frame of many: a job may have 10,000 parents.
 RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 
@@ -72,9 +74,12 @@ class Handler:
 
 
 class Connection:
-    """One worker's link to the Master at `url`, over and over."""
+    """One worker's link to the Master at `url`, over and over.
 
-    def __init__(self, url: str, token_file: Path, link: WorkerLink, handler: Handler) -> None:
+    `beside`: the Master was started with us, so the first connection is worth a word only when it takes long.
+    """
+
+    def __init__(self, url: str, token_file: Path, link: WorkerLink, handler: Handler, *, beside: bool = False) -> None:
         parts = urlsplit(url)
         self._uri = f"ws://{parts.netloc}/api/v1/worker"
         self._url = url
@@ -86,6 +91,7 @@ class Connection:
         self._socket: ClientConnection | None = None
         self._wake = asyncio.Event()
         self._said = ""
+        self._quiet_until_ms = boot_ms() + QUIET_START_MS if beside else 0
         self.welcomed = asyncio.Event()
 
     async def run(self) -> NoReturn:
@@ -159,7 +165,8 @@ class Connection:
         self._handler.obey(self._link.welcome(first))
         self._handler.answered(self._link.answered_ms)
         self._said = ""
-        self._handler.say(f"connected to {self._url}")
+        if not self._quiet():
+            self._handler.say(f"connected to {self._url}")
         self.welcomed.set()
         self._wake.set()
         helpers = [asyncio.create_task(self._send(socket)), asyncio.create_task(self._renew(socket))]
@@ -232,9 +239,12 @@ class Connection:
         if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
             text = f"the Master does not take the token in {self._token_file}"
         # While it is away there is one line, not one a second.
-        if text != self._said:
+        if text != self._said and not self._quiet():
             self._said = text
             self._handler.say(f"{self._url}: {text}; trying again")
+
+    def _quiet(self) -> bool:
+        return not self.welcomed.is_set() and boot_ms() < self._quiet_until_ms
 
 
 def _frame(*messages: WorkerMessage) -> bytes:

@@ -102,7 +102,7 @@ class Worker:
         self._progress = asyncio.Event()
         self._link = WorkerLink(config.slots)
         handler = Handler(self._hello, self._obey, self._read_log, self._answered, self.say)
-        self._connection = Connection(config.url, config.token_file, self._link, handler)
+        self._connection = Connection(config.url, config.token_file, self._link, handler, beside=config.parent_fd >= 0)
         folder = name.folder
         install_site(folder / "python")
         limits = Limits.load(environ)
