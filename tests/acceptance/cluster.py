@@ -59,7 +59,8 @@ class Cluster:
         )
         assert self._up.stdout is not None
         line = self._up.stdout.readline()
-        assert line, f"titan up {' '.join(self.flags)} ended with {self._up.wait()}; its words are on stderr above"
+        if not line:
+            raise AssertionError(f"titan up {' '.join(self.flags)} ended with {self.gone()}; stderr above says why")
         self.first_screen = json.loads(line)
         self.url = self.first_screen["url"]
         return self

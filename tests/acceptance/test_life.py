@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 from pathlib import Path
 
 from tests.acceptance.cluster import TITAN, Cluster, bare_environment, titan
+from titan import __version__
 from titan_sdk import TitanJob
 
 WAIT_S = 60
@@ -39,6 +41,24 @@ def test_the_home_is_private_and_says_where_titan_is(own_cluster: Cluster) -> No
     assert endpoint["pid"] != own_cluster.pid
     readable = [path for path in home.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
     assert readable == []
+
+
+def test_the_first_screen_is_two_lines_and_the_last_is_one(tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    home = tmp_path / "home"
+    command = [TITAN, "up", "--port", "0", "--slots", "2", "--capability", "GPU"]
+    with subprocess.Popen(command, env=bare_environment(home, HOME=str(tmp_path)), stdout=pipe, stderr=pipe) as up:
+        assert up.stdout is not None
+        assert up.stderr is not None
+        first, second = up.stdout.readline().decode(), up.stdout.readline().decode()
+        assert re.fullmatch(
+            f"Titan {__version__}   http://127.0.0.1:[0-9]+   1 worker, 2 slots, GENERAL, GPU   data ~/home\n", first
+        )
+        assert re.fullmatch("  Ctrl\\+C stops everything\\.  Ready in [0-9]+\\.[0-9] s\\.\n", second)
+        up.send_signal(signal.SIGINT)
+        assert up.wait(WAIT_S) == 0
+        assert up.stdout.read() == b""
+        assert up.stderr.read() == b"titan: stopping; Ctrl+C again: without waiting for the jobs\n"
 
 
 def test_status_is_zero_as_soon_as_up_says_ready(own_cluster: Cluster) -> None:

@@ -100,6 +100,8 @@ class Supervisor:
                 self._wait(self._next_due_s())
                 self._reap()
                 self._announce()
+            if self._stopping:
+                self._say("stopping; Ctrl+C again: without waiting for the jobs")
             self._stop(self._workers)
             self._stop([self._master])
         for descriptor in (self._parent_end, self._parent_pipe):
