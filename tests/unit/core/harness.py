@@ -5,18 +5,39 @@ a guard finds another row, and only then hands out messages. It knows nothing of
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from titan.core.changes import PRIMARY_KEYS, Change, Insert, fold
-from titan.core.events import Continue, Decision, Event, NewRun, Now, Refusal, SubmitRun, Tick, WorkerConnected
+from titan.core.events import (
+    AttemptEnded,
+    AttemptReturned,
+    AttemptStarted,
+    Continue,
+    Decision,
+    Event,
+    ExtendRun,
+    NewRun,
+    Now,
+    Refusal,
+    RetryRun,
+    SubmitRun,
+    Tick,
+    WorkerConnected,
+)
 from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot
 from titan.core.scheduler import Scheduler
 from titan.model.limits import DEFAULT_LIMITS, Limits
 from titan.model.spec import JobSpec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, LIVING_ATTEMPT_STATES, JobState, RunState
-from titan.model.wire import Grant, Held
+from titan.model.wire import Ended, Grant, Held
 
 Row = dict[str, Any]
+Message = TypeVar("Message")
+HELD = (JobState.ASSIGNED, JobState.RUNNING)
+
+
+def job(job_id: str, *parents: str, **fields: Any) -> JobSpec:
+    return JobSpec(job_id, "a.py", parents=parents, **fields)
 
 
 class DictStore:
@@ -32,12 +53,16 @@ class DictStore:
                 key = tuple(change.values[column] for column in PRIMARY_KEYS[change.table])
                 assert key not in table, f"{change.table} {key} exists"
                 table[key] = dict(change.values)
+                check_row(change.table, table[key])
                 continue
             row = table.get(change.key)
             assert row is not None, f"{change.table} {change.key} does not exist"
             for column, expected in change.expect.items():
-                assert row[column] == expected, f"{change.table} {change.key}: {column} is {row[column]}, not {expected}"
+                assert row[column] == expected, (
+                    f"{change.table} {change.key}: {column} is {row[column]}, not {expected}"
+                )
             row.update(change.values)
+            check_row(change.table, row)
 
     def snapshot(self) -> Snapshot:
         runs = [RunRow(**row) for row in self.tables["runs"].values() if row["state"] not in FINAL_RUN_STATES]
@@ -55,7 +80,9 @@ class DictStore:
             if (row["run_id"], row["job_id"]) in open_jobs
             and self.job(row["run_id"], row["parent_id"])["state"] != JobState.COMPLETED
         ]
-        attempts = [AttemptRow(**row) for row in self.tables["attempts"].values() if row["state"] in LIVING_ATTEMPT_STATES]
+        attempts = [
+            AttemptRow(**row) for row in self.tables["attempts"].values() if row["state"] in LIVING_ATTEMPT_STATES
+        ]
         return Snapshot(runs, jobs, edges, attempts)
 
     def sweep_stages(self, only: str = "") -> None:
@@ -69,6 +96,23 @@ class DictStore:
 
     def run(self, run_id: str) -> Row:
         return self.tables["runs"][run_id,]
+
+
+def check_row(table: str, row: Row) -> None:
+    """What the schema's CHECKs say of a row, as far as the core could break it."""
+    if table == "jobs":
+        assert (row["state"] in FINAL_JOB_STATES) == (row["ended_ms"] is not None), row
+        assert row["state"] != JobState.DELAYED or row["due_ms"] is not None, row
+        assert row["state"] != JobState.RUNNING or row["started_ms"] is not None, row
+        assert row["state"] not in HELD or (row["fence"] and row["attempt"] and row["worker"]), row
+        assert row["state"] != JobState.COMPLETED or not row["exit_code"], row
+        assert min(row["attempt"], row["failures"], row["losses"]) >= 0, row
+    elif table == "attempts":
+        assert (row["state"] in LIVING_ATTEMPT_STATES) == (row["ended_ms"] is None), row
+    elif table == "runs":
+        over = row["jobs_completed"] + row["jobs_failed"] + row["jobs_cancelled"] + row["jobs_dead"]
+        assert (row["state"] in FINAL_RUN_STATES) == (row["ended_ms"] is not None), row
+        assert over == row["jobs_total"] if row["state"] in FINAL_RUN_STATES else over <= row["jobs_total"], row
 
 
 class Harness:
@@ -120,9 +164,14 @@ class Harness:
         run_id = run_id or f"{self._runs:032x}"
         root = parent[0] if parent else run_id
         new = NewRun(run_id, "test", root, root, parent[0] if parent else None, parent[1] if parent else None)
-        decision = self.tell(SubmitRun(new, jobs))
-        assert decision.refusal is None, decision.refusal
+        self.accept(SubmitRun(new, jobs))
         return run_id
+
+    def accept(self, event: Event) -> Decision:
+        """Feed a command that must not be refused."""
+        decision = self.tell(event)
+        assert decision.refusal is None, decision.refusal
+        return decision
 
     def refused(self, event: Event) -> Refusal:
         decision = self.tell(event)
@@ -140,6 +189,61 @@ class Harness:
         boot_id: str = "boot",
     ) -> None:
         self.tell(WorkerConnected(name, incarnation, boot_id, tuple(tags), slots, tuple(held)))
+
+    # What the worker that holds a job says of it.
+
+    def start(self, run_id: str, job_id: str) -> Decision:
+        name, incarnation, fence = self.holder(run_id, job_id)
+        return self.tell(AttemptStarted(name, incarnation, fence))
+
+    def end(
+        self, run_id: str, job_id: str, exit_code: int = 0, cause: str = "", signal: int = 0, jitter: float = 0.0
+    ) -> Decision:
+        name, incarnation, fence = self.holder(run_id, job_id)
+        return self.tell(AttemptEnded(name, incarnation, Ended(fence, exit_code, signal, cause, 7), jitter))
+
+    def give_back(self, run_id: str, job_id: str, reason: str = "") -> Decision:
+        name, incarnation, fence = self.holder(run_id, job_id)
+        return self.tell(AttemptReturned(name, incarnation, fence, reason))
+
+    def holder(self, run_id: str, job_id: str) -> tuple[str, str, int]:
+        attempt = self.attempt(run_id, job_id)
+        return attempt["worker"], attempt["incarnation"], attempt["fence"]
+
+    def attempt(self, run_id: str, job_id: str) -> Row:
+        """The row of the job's newest attempt."""
+        return self.store.tables["attempts"][self.job(run_id, job_id)["fence"],]
+
+    def retry(self, run_id: str, *job_ids: str) -> RetryRun:
+        """The command with the rows as they are now."""
+        tables = self.store.tables
+        jobs = [JobRow(**row) for key, row in tables["jobs"].items() if key[0] == run_id]
+        edges = [EdgeRow(**row) for key, row in tables["edges"].items() if key[0] == run_id]
+        return RetryRun(RunRow(**self.run(run_id)), jobs, edges, job_ids)
+
+    def extend(self, run_id: str, *jobs: JobSpec) -> ExtendRun:
+        """The command with those parents that are over now."""
+        finished = {
+            key[1]: JobRow(**row)
+            for key, row in self.store.tables["jobs"].items()
+            if key[0] == run_id and row["state"] in FINAL_JOB_STATES
+        }
+        return ExtendRun(run_id, jobs, finished)
+
+    # What is known of a job.
+
+    def job(self, run_id: str, job_id: str) -> Row:
+        return self.store.job(run_id, job_id)
+
+    def run(self, run_id: str) -> Row:
+        return self.store.run(run_id)
+
+    def messages(self, kind: type[Message], worker: str = "w") -> list[Message]:
+        """What was sent to the worker of that kind, in order."""
+        return [message for name, message in self.sent if name == worker and isinstance(message, kind)]
+
+    def states(self, run_id: str) -> dict[str, JobState]:
+        return {key[1]: row["state"] for key, row in self.store.tables["jobs"].items() if key[0] == run_id}
 
     def state(self, run_id: str, job_id: str) -> JobState:
         return JobState(self.store.job(run_id, job_id)["state"])

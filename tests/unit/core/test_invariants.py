@@ -115,7 +115,7 @@ class History(RuleBasedStateMachine):
     def judge_grant(self, attempt: dict[str, Any]) -> None:
         run_id, job_id = attempt["run_id"], attempt["job_id"]
         tables = self.h.store.tables
-        for (edge_run, child, parent), _ in tables["edges"].items():
+        for edge_run, child, parent in tables["edges"]:
             if (edge_run, child) == (run_id, job_id):
                 state = tables["jobs"][run_id, parent]["state"]
                 assert state == JobState.COMPLETED, f"invariant 7: {job_id} granted while {parent} is {state}"
@@ -166,8 +166,6 @@ class History(RuleBasedStateMachine):
         run_id = f"f{next(self.serial):031x}"
         job_id = next(key[1] for key in self.h.store.tables["jobs"] if key[0] == parent)
         new = NewRun(run_id, "child", parent, parent, parent, job_id)
-        from titan.core.events import SubmitRun
-
         decision = self.h.tell(SubmitRun(new, jobs))
         return multiple() if decision.refusal else run_id
 
