@@ -1,5 +1,6 @@
 """What is nobody's mistake but ours, or the wire's: told without a secret, found again in the log."""
 
+import errno
 import json
 import logging
 import socket
@@ -16,8 +17,10 @@ from websockets.sync.client import connect
 from tests.api.master import JSON, NDJSON, TOKEN, Master
 from tests.api.test_gate import every_route
 from tests.api.test_runs import refused, waiting
+from titan.core.events import ExtendRun
 from titan.model.wire import CLOSE_BAD_FRAME
 from titan.storage.errors import ReadTimedOut
+from titan_sdk.errors import Unavailable
 
 
 def failing(error: Exception) -> Callable[..., Any]:
@@ -101,6 +104,51 @@ def test_a_caller_that_hangs_up_in_the_middle_is_no_fault(
         assert master.get("/healthz").status == 200
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert master.get("/registry/gone.py").status == 404
+
+
+def test_an_upload_that_stalls_is_given_up(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("titan.master.uploads.STALLED_S", 0.05)
+    head = (
+        f"PUT /api/v1/registry/stalled.py HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Content-Length: 100000\r\n\r\nprint("
+    )
+    with socket.create_connection(("127.0.0.1", master.port), timeout=30) as connection:
+        connection.sendall(head.encode())
+        assert b" 422 " in connection.makefile("rb").readline()
+    assert master.get("/registry/stalled.py").status == 404
+
+
+def test_a_full_disk_is_told_as_one(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("titan.storage.blobs.BlobFiles.save", failing(OSError(errno.ENOSPC, "No space left on device")))
+    refused(master.put("/registry/full.py", b"x"), 507, "storage_full", "No space left", "free some space")
+
+
+def test_an_extension_looks_again_when_a_parent_ended_meanwhile(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The core says so with `unavailable`; two such answers are looked into, a third is passed on."""
+    run = master.submit(waiting("a"))["id"]
+    apply, refusals = master.engine.apply, [2, 3]
+
+    async def refusing(event: Any, *more: Any) -> Any:
+        if isinstance(event, ExtendRun) and refusals[0]:
+            refusals[0] -= 1
+            raise Unavailable("parent a has just ended")
+        return await apply(event, *more)
+
+    monkeypatch.setattr(master.engine, "apply", refusing)
+    more = {"jobs": [{"filename": "job.py", **waiting("b", parents=["a"])}]}
+    assert master.post(f"/runs/{run}/extend", more).status == 201
+    refusals[:] = refusals[1:]
+    more["jobs"][0]["job_id"] = "c"
+    refused(master.post(f"/runs/{run}/extend", more), 503, "unavailable", "just ended")
+    assert master.get(f"/runs/{run}").json["jobs"]["total"] == 2
+
+
+def test_a_large_run_is_not_searched_for_the_nearest_id(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = master.submit(waiting("extract"))["id"]
+    monkeypatch.setattr("titan.master.finding.NEAR_IDS_MAX", 0)
+    refused(master.get(f"/runs/{run}/jobs/extrac"), 404, "not_found", "titan ps")
 
 
 def test_a_worker_s_frame_of_text_closes_the_link(master: Master) -> None:

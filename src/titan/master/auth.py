@@ -119,11 +119,8 @@ class Gate:
         self.fast = fast
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection: the lifespan, a request, or a WebSocket."""
+        """Serve one connection: a request or a WebSocket; the server is run without a lifespan."""
         kind = scope["type"]
-        if kind == "lifespan":
-            await self.app(scope, receive, send)
-            return
         scope["state"] = {}
 
         async def guarded(message: Message) -> None:
