@@ -50,8 +50,21 @@ class Cluster:
 
     def start(self) -> "Cluster":
         """Return once it says that it is ready. It leads a process group of its own, as under a shell."""
+        self.first_screen = json.loads(self._launch("--json"))
+        self.url = self.first_screen["url"]
+        return self
+
+    def start_as_a_person(self) -> str:
+        """The same without --json; return the first screen."""
+        first = self._launch()
+        self.url = first.split()[2]
+        assert self._up is not None
+        assert self._up.stdout is not None
+        return first + self._up.stdout.readline()
+
+    def _launch(self, *flags: str) -> str:
         self._up = subprocess.Popen(
-            [TITAN, "up", "--json", *self.flags],
+            [TITAN, "up", *flags, *self.flags],
             env=bare_environment(self.home),
             stdout=subprocess.PIPE,
             text=True,
@@ -61,9 +74,7 @@ class Cluster:
         line = self._up.stdout.readline()
         if not line:
             raise AssertionError(f"titan up {' '.join(self.flags)} ended with {self.gone()}; stderr above says why")
-        self.first_screen = json.loads(line)
-        self.url = self.first_screen["url"]
-        return self
+        return line
 
     @property
     def pid(self) -> int:
