@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.engine.bench import Bench, bench, new_run, new_run_id, play, spec
-from titan.core.events import Now, SubmitRun
+from titan.core.events import ExtendRun, Now, SubmitRun
 from titan.master.claims import KEEP_MS
 from titan.master.engine import read_clocks
+from titan.model.store import StorePut
+from titan.storage import kv
 from titan.storage.errors import CommitFailed
 from titan_sdk.errors import Conflict, Unavailable
 
@@ -121,20 +123,18 @@ def test_a_key_is_kept_seven_days_and_then_free(tmp_path: Path) -> None:
     play(story())
 
 
-def test_a_refused_command_leaves_its_key_free(tmp_path: Path) -> None:
+def test_a_refused_command_keeps_neither_its_key_nor_what_came_with_it(tmp_path: Path) -> None:
     async def story() -> None:
         async with bench(tmp_path) as it:
             run_id = await it.submit(spec("a"))
-            with pytest.raises(Conflict, match="taken") as caught:
-                await again(it, run_id)
-            assert caught.value.code == "conflict"
-            await submit(it, "k")
+            with pytest.raises(Conflict, match="taken"):
+                await extend(it, run_id)
+            assert await it.held(lambda connection: kv.get(connection, "k", 1)) is None
+            assert await it.run(await submit(it, "k")) is not None
 
-    async def again(it: Bench, run_id: str) -> None:
-        from titan.core.events import ExtendRun
-
+    async def extend(it: Bench, run_id: str) -> None:
         async with it.engine.claims.claim("k", BODY) as claim:
             row = claim.row(b"never", it.engine.clock().wall_ms)
-            await it.engine.apply(ExtendRun(run_id, (spec("a"),), {}), row)
+            await it.engine.apply(ExtendRun(run_id, (spec("a"),), {}), row, [StorePut("k", "v", 1)])
 
     play(story())

@@ -11,9 +11,10 @@ import pytest
 
 from tests.engine.bench import Bench, Worker, bench, new_run_id, play, spec
 from titan.core.changes import Update
-from titan.core.events import AttemptEnded, CancelRun, ExtendRun
+from titan.core.events import AttemptEnded, CancelRun, ExtendRun, Send
 from titan.core.scheduler import Scheduler
 from titan.master import shell
+from titan.master.live import RESYNC
 from titan.model.states import JobState, RunState
 from titan.model.store import StoreIncr, StorePut
 from titan.model.wire import CLOSE_STOPPING, Ack, Ended, Grant, Held, Renew, RenewAck, Started
@@ -410,6 +411,95 @@ def test_a_refusal_waits_for_what_it_rests_on(tmp_path: Path) -> None:
             assert await cancel == {"cancelled": True}
             with pytest.raises(Conflict, match="has ended"):
                 await refused
+            await it.agree()
+
+    play(story())
+
+
+def test_feeds_and_waits_end_at_a_reload_and_ids_of_before_lead_to_a_resync(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            with it.engine.live.subscribe() as events:
+                run_id = await it.submit(spec("a"))
+                (first,) = {event.news.run_id: event.id for event in await events.next(60)}.items()
+                assert first[0] == run_id
+                it.faults.before = [FAILED]
+                waiting = asyncio.ensure_future(events.next(60))
+                with pytest.raises(Unavailable):
+                    await it.submit(spec("b"))
+                with pytest.raises(Unavailable):
+                    await waiting
+                await it.loaded()
+            with it.engine.live.subscribe(first[1]) as events:
+                (resync,) = await events.next(60)
+                assert resync.news.kind == RESYNC
+                await it.submit(spec("c"))
+                (after, *_) = await events.next(60)
+                assert int(after.id.split(".")[0]) > int(first[1].split(".")[0])
+
+    play(story())
+
+
+def test_an_answer_that_cannot_be_given_is_an_error_for_its_caller_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            await it.worker()
+
+            def deliver(_: Send) -> None:
+                raise KeyError("planted")
+
+            monkeypatch.setattr(it.engine.links, "deliver", deliver)
+            told = await outcomes(
+                it.submit(spec("a")), it.engine.mutate(StoreIncr("n", 1, NOW_MS)), it.submit(spec("b"))
+            )
+            assert [type(one) for one in told] == [Internal, str, Internal]
+            assert it.engine.open
+            monkeypatch.undo()
+
+    play(story())
+
+
+def test_loads_that_fail_are_repeated_ever_more_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(delay_s: float) -> None:
+        slept.append(delay_s)
+        await real(0)
+
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            journal = it.engine._shell._journal
+            take_over, fails = journal.take_over, iter([FAILED] * 8)
+
+            def failing(now_wall_ms: int) -> int:
+                for fault in fails:
+                    raise fault
+                return take_over(now_wall_ms)
+
+            monkeypatch.setattr(journal, "take_over", failing)
+            monkeypatch.setattr(asyncio, "sleep", sleep)
+            it.faults.before = [FAILED]
+            with pytest.raises(Unavailable):
+                await it.submit(spec("a"))
+            await it.loaded()
+            monkeypatch.undo()
+            assert slept == sorted(slept)
+            assert (len(slept), slept[0], slept[-1]) == (8, shell.BACKOFF_S, shell.BACKOFF_S_MAX)
+            await it.submit(spec("a"))
+            await it.agree()
+
+    play(story())
+
+
+def test_what_waits_for_a_time_is_woken_by_the_timer(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            worker = await it.worker()
+            await it.submit(spec("late", delay_ms=40), spec("later", delay_ms=80), spec("now"))
+            assert [grant.job_id for grant in await worker.grants(3)] == ["now", "late", "later"]
             await it.agree()
 
     play(story())

@@ -86,6 +86,8 @@ def test_a_stop_whose_last_batch_fails_ends_all_the_same(tmp_path: Path) -> None
             await it.engine.stop()
             assert not it.engine.open
             assert (await worker.closed)[0] == CLOSE_STOPPING
+            with pytest.raises(Unavailable, match="stopping"):
+                it.engine.live.watch(("run", "x"))
 
     play(story())
 

@@ -117,6 +117,22 @@ def test_whatever_was_read_before_going_on_reads_the_same_as_staying(ring: int, 
     run(story())
 
 
+def test_nothing_is_returned_early_for_events_that_were_read_already() -> None:
+    async def story() -> None:
+        feed = live()
+        with feed.subscribe() as events:
+            feed.publish(1, [news("a")])
+            await events.next(LONG_S)
+            waiting = asyncio.ensure_future(events.next(LONG_S))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            feed.publish(2, [news("b")])
+            assert seen(await waiting) == [("5.2.1", "b")]
+
+    run(story())
+
+
 def test_the_store_feed_is_apart_from_the_events() -> None:
     async def story() -> None:
         feed = live()

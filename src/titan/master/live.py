@@ -242,8 +242,10 @@ class Subscription:
 
         Raises the Unavailable that the Master closed its feeds with.
         """
-        if not self._lost and self._next == self._ring.end and not await self._watch.changed(timeout_s):
-            return []
+        while not self._lost and self._next == self._ring.end:
+            # It may remember what was read already: then it is asked again.
+            if not await self._watch.changed(timeout_s):
+                return []
         ring = self._ring
         if self._lost or self._next < ring.begin:
             self._lost = False
