@@ -7,7 +7,9 @@ as long as this takes, and its row is committed with the run: the same key later
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -32,7 +34,9 @@ from titan.storage.connection import Connection
 from titan_sdk.errors import Conflict, Invalid, Unavailable
 
 NAMES_AT_ONCE = 1_000
+LOOKED_UP_MAX = 16
 EXTEND_TRIES = 3
+T = TypeVar("T")
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -185,7 +189,7 @@ async def _find_files(engine: Engine, submission: Submission, parent: Parent | N
     registered: dict[str, str] = {}
     for begin in range(0, len(unsolved), NAMES_AT_ONCE):
         names = unsolved[begin : begin + NAMES_AT_ONCE]
-        registered |= await engine.read(partial(_registered, names=names))
+        registered |= await _read(engine, partial(_registered, names=names), len(names))
         await turns.give()
     for name in wanted - named.keys():
         if base_name(name) in registered:
@@ -194,9 +198,14 @@ async def _find_files(engine: Engine, submission: Submission, parent: Parent | N
     hashes = sorted({job.script for job in submission.jobs if job.script} | submission.blobs.keys())
     for begin in range(0, len(hashes), NAMES_AT_ONCE):
         part = hashes[begin : begin + NAMES_AT_ONCE]
-        present |= await engine.read(partial(queries.blobs_present, hashes=part))
+        present |= await _read(engine, partial(queries.blobs_present, hashes=part), len(part))
         await turns.give()
     return Files(named, present)
+
+
+async def _read(engine: Engine, query: Callable[[Connection], T], rows: int) -> T:
+    """Run a query for this many rows where it costs least: a few on the loop, many on a reader's thread."""
+    return engine.look(query) if rows <= LOOKED_UP_MAX else await engine.read(query)
 
 
 def _registered(connection: Connection, names: list[str]) -> dict[str, str]:

@@ -150,7 +150,7 @@ class Gate:
                 host, hosts = value, hosts + 1
         if hosts != 1 or not self.hosts.knows(host):
             raise HttpError(421, "this Master does not answer to that host name", code="denied", hint=_HOST_HINT)
-        if scope["type"] == "http" and scope["path"] == PUBLIC_PATH and scope["method"] in ("GET", "HEAD"):
+        if scope["type"] == "http" and scope["path"] == PUBLIC_PATH and scope["method"] == "GET":
             return None
         if tokens != 1 or not authorization.startswith(SCHEME):
             raise Unauthenticated(_NO_TOKEN, hint=_TOKEN_HINT)
@@ -188,7 +188,7 @@ def denied(principal: Principal | None, route: str) -> TitanError:
     who = "a job's token" if principal.role is Role.JOB else f"a token of role {principal.role}"
     return Denied(
         f"{who} may not use {route or 'this route'}",
-        hint="use a token that may: contract of roles in docs/reference/http-api.md",
+        hint="docs/reference/http-api.md says which role may",
     )
 
 

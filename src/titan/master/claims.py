@@ -50,8 +50,8 @@ class Commits(Protocol):
     def clock(self) -> Callable[[], Now]:
         """Reads both clocks."""
 
-    async def read(self, query: Callable[[Connection], queries.Remembered | None]) -> queries.Remembered | None:
-        """Run `query` on a reader connection."""
+    def look(self, query: Callable[[Connection], queries.Remembered | None]) -> queries.Remembered | None:
+        """Run a query that finds a row by its key."""
 
     def when_settled(self, call: Callable[[], None]) -> None:
         """Call `call` when everything decided so far is committed or refused."""
@@ -79,7 +79,7 @@ class Claims:
         self._working.add(key)
         try:
             now_wall_ms = self._engine.clock().wall_ms
-            found = await self._engine.read(lambda connection: queries.remembered(connection, key, now_wall_ms))
+            found = self._engine.look(lambda connection: queries.remembered(connection, key, now_wall_ms))
             if found is not None and found.body_hash != body_hash:
                 raise error_of(
                     "key_reused", "this idempotency key was used for another request", hint="use a fresh key"
