@@ -259,6 +259,44 @@ def test_a_master_that_was_deposed_while_it_reloads_does_not_take_over_again(
     play(story())
 
 
+def test_a_leader_row_that_cannot_be_read_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+
+            def leader() -> tuple[int, int]:
+                raise LOST
+
+            monkeypatch.setattr(it.engine._shell._journal, "leader", leader)
+            it.faults.after = [LOST]
+            with pytest.raises(Unavailable):
+                await it.submit(spec("a"))
+            assert "cannot be read" in await it.engine.ended
+
+    play(story())
+
+
+def test_a_fault_of_the_writer_that_nobody_foresaw_is_a_failed_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            with monkeypatch.context() as planted:
+
+                def commit(_: Any) -> list[Any]:
+                    raise Poisoned("planted")
+
+                planted.setattr(it.engine._shell._journal, "commit", commit)
+                run_id = new_run_id()
+                with pytest.raises(Unavailable):
+                    await it.submit(spec("a"), run_id=run_id)
+            await it.loaded()
+            assert await it.run(run_id) is None
+            await it.submit(spec("a"), run_id=run_id)
+            await it.agree()
+
+    play(story())
+
+
 def usurp(home: Path) -> None:
     """Have another Master take the leader row."""
     connection = sqlite3.connect(home / "titan.db")
