@@ -261,7 +261,7 @@ def test_a_later_attempt_gets_its_child_run_and_opens_it_again_when_it_had_faile
 
 def test_all_problems_are_listed_at_once(master: Master) -> None:
     jobs = [
-        {"job_id": "bad id"},
+        {"job_id": "bad id", "filename": "lost too.py"},
         {"job_id": "a", "filename": "nowhere/lost.py"},
         {"job_id": "b", "parents": ["nobody"], "priority": 1001, "timeout_s": -1},
         {"job_id": "c", "hitl_message": "ok?"},
@@ -280,6 +280,7 @@ def test_all_problems_are_listed_at_once(master: Master) -> None:
     assert (answer.status, answer.code) == (422, "file_not_found")
     assert set(problems(answer)) == {
         ("invalid", "bad id", "job_id"),
+        ("file_not_found", "bad id", "filename"),
         ("file_not_found", "a", "filename"),
         ("invalid", "b", "priority"),
         ("invalid", "b", "timeout_s"),

@@ -181,7 +181,7 @@ async def _known_jobs(engine: Engine, run: RunRow, submission: Submission) -> di
 async def _find_files(engine: Engine, submission: Submission, parent: Parent | None, turns: Turns) -> Files:
     named: dict[str, tuple[str, Resolution]] = {}
     present: set[str] = set()
-    wanted = {job.filename for job in submission.jobs if not job.script}
+    wanted = {job.filename for job in submission.jobs if not job.script}.union(submission.refused.values()) - {""}
     if parent is not None and wanted:
         own = decode_spec(parent.job.spec)
         named |= dict.fromkeys(wanted & {own.filename, base_name(own.filename)}, (own.script, "own script"))
@@ -219,15 +219,22 @@ async def _resolve(submission: Submission, files: Files, turns: Turns) -> dict[s
         if job.script:
             if job.script not in submission.blobs and job.script not in files.present:
                 message = f"the content of {shown(job.filename)} (SHA-256 {job.script}) was not sent and is not here"
-                submission.problems.append(Problem("file_not_found", message, job.job_id, "script"))
+                submission.add(Problem("file_not_found", message, job.job_id, "script"))
         elif job.filename in files.named:
             submission.jobs[place] = msgspec.structs.replace(job, script=files.named[job.filename][0])
         else:
-            name = base_name(job.filename)
-            message = f"file {shown(job.filename)} came without content and the Master's registry has no {shown(name)}"
-            submission.problems.append(Problem("file_not_found", message, job.job_id, "filename"))
+            submission.add(_missing(job.filename, job.job_id))
         await turns.give()
+    for job_id, filename in submission.refused.items():
+        if filename and filename not in files.named:
+            submission.add(_missing(filename, job_id))
     return {name: where for name, (_, where) in files.named.items()}
+
+
+def _missing(filename: str, job_id: str) -> Problem:
+    name = shown(base_name(filename))
+    message = f"file {shown(filename)} came without content and the Master's registry has no {name}"
+    return Problem("file_not_found", message, job_id, "filename")
 
 
 def _uploads(engine: Engine, submission: Submission, files: Files) -> list[UploadBlob]:

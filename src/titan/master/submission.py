@@ -34,7 +34,8 @@ _ANY = msgspec.json.Decoder()
 class Submission(msgspec.Struct):
     """A submission as received. `jobs` hold only those without a problem of their own.
 
-    `problems` is everything found so far; `refused_ids` are the ids of the jobs left out.
+    `problems` is everything found so far. `refused` are the jobs left out: id -> the file that came without
+    content, "" for none.
     """
 
     name: str
@@ -43,7 +44,12 @@ class Submission(msgspec.Struct):
     blobs: dict[str, bytes]
     problems: list[Problem]
     body_hash: bytes
-    refused_ids: set[str]
+    refused: dict[str, str]
+
+    def add(self, problem: Problem) -> None:
+        """Note one more problem; what is over 1,000 of them is not kept."""
+        if len(self.problems) < PROBLEMS_KEPT_MAX:
+            self.problems.append(problem)
 
     def refuse(self) -> None:
         """Raise the one error that lists all problems, if there is one."""
@@ -64,7 +70,7 @@ class Receiver:
         self.limits = limits
         self.turns = turns
         self.problems: list[Problem] = []
-        self.refused_ids: set[str] = set()
+        self.refused: dict[str, str] = {}
         self.hash = hashlib.sha256()
         self._scope = scope
         self._chunks = chunks(scope, receive, limits.submit_body_bytes_max, "submit_body_bytes_max")
@@ -92,7 +98,7 @@ class Receiver:
     def _submission(
         self, name: str, agent_run_id: str | None, jobs: list[JobSpec], blobs: dict[str, bytes]
     ) -> Submission:
-        return Submission(name, agent_run_id, jobs, blobs, self.problems, self.hash.digest(), self.refused_ids)
+        return Submission(name, agent_run_id, jobs, blobs, self.problems, self.hash.digest(), self.refused)
 
     async def _document(self) -> bytes:
         limit = self.limits.json_bytes_max
@@ -160,7 +166,8 @@ class Receiver:
             jobs.append(spec)
             return
         if isinstance(raw, dict) and isinstance(raw.get("job_id"), str):
-            self.refused_ids.add(raw["job_id"])
+            unsent = not raw.get("script") and "filename" not in {problem.field for problem in found}
+            self.refused[raw["job_id"]] = raw["filename"] if unsent else ""
         if is_deeper_value(raw, self.limits.json_depth_max - 2):
             self._add(Problem("too_large", f"{where}: {depth_message(self.limits)}"))
         for problem in found:
@@ -197,8 +204,9 @@ _SEND_LINES = "send large runs as application/x-ndjson and PUT large files to /a
 async def check_as_graph(submission: Submission, existing: set[str], limits: Limits, turns: Turns) -> None:
     """Add the problems of the graph to those of its jobs. Jobs that were refused count as present."""
     if submission.jobs or not submission.problems:
-        known = existing | submission.refused_ids
-        submission.problems.extend(await turns.through(check_graph(submission.jobs, known, limits)))
+        known = existing | submission.refused.keys()
+        for problem in await turns.through(check_graph(submission.jobs, known, limits)):
+            submission.add(problem)
 
 
 def too_many_jobs(count: int, limits: Limits) -> Invalid:
