@@ -149,9 +149,9 @@ TABLE = (
     bad(
         "up --port 0",
         6,
-        "titan: /proc/x cannot be Titan's home: No such file or directory\n"
+        "titan: {cwd}/ok.py/home cannot be Titan's home: Not a directory\n"
         "Next: choose a folder you may write to: TITAN_HOME=/folder titan up\n",
-        TITAN_HOME="/proc/x",
+        TITAN_HOME="{cwd}/ok.py/home",
     ),
     bad(
         "up --port 0",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.acceptance.cluster import TITAN, Cluster, bare_environment, titan
 from titan import __version__
+from titan.cli import home as homes
 from titan_sdk import TitanJob
 
 WAIT_S = 60
@@ -137,6 +138,66 @@ def test_a_killed_master_is_started_again_and_clients_do_not_notice(own_cluster:
         Path(may_go).write_text("go")
         assert run.wait(WAIT_S).status == "COMPLETED"
     assert Path(ledger).read_text().splitlines() == ["waits 1"]
+
+
+def test_a_killed_worker_is_started_again_and_so_is_its_job(own_cluster: Cluster, tmp_path: Path) -> None:
+    """The successor has the same name, sweeps what was left and reports it: no waiting for a lease."""
+    ledger, told, may_go = (str(tmp_path / name) for name in ("ledger", "told", "may_go"))
+    os.mkfifo(told)
+    os.mkfifo(may_go)
+    with own_cluster.client() as client:
+        run = client.submit_job(TitanJob("waits", "w.py", script_content=WAITING, args=[ledger, told, may_go]))
+        assert Path(told).read_text() == "running"
+        (worker,) = client.list_workers()
+        os.kill(worker["pid"], signal.SIGKILL)
+        assert Path(told).read_text() == "running"
+        Path(may_go).write_text("go")
+        assert run.wait(WAIT_S).status == "COMPLETED"
+        (successor,) = client.list_workers()
+        assert (successor["name"], successor["pid"] != worker["pid"]) == (worker["name"], True)
+    assert Path(ledger).read_text().splitlines() == ["waits 1", "waits 2"]
+
+
+def test_of_two_started_together_one_is_up_and_one_is_told(tmp_path: Path) -> None:
+    command = [TITAN, "up", "--port", "0", "--workers", "0", "--json"]
+    env = bare_environment(tmp_path / "home")
+    ups = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    screens = [up.stdout.readline() for up in ups if up.stdout is not None]  # the refused one ends without a word
+    for up in ups:
+        up.terminate()
+    told = [up.communicate(timeout=WAIT_S)[1] for up in ups]
+    assert sorted(up.returncode for up in ups) == [0, 6]
+    refused = 0 if ups[0].returncode == 6 else 1
+    assert screens[refused] == b""
+    assert f"pid {ups[1 - refused].pid} ".encode() in told[refused]
+
+
+def test_a_closed_terminal_is_an_orderly_stop(own_cluster: Cluster) -> None:
+    os.kill(own_cluster.pid, signal.SIGHUP)
+    assert own_cluster.gone() == 0
+
+
+def test_down_says_when_it_takes_longer_than_asked(own_cluster: Cluster) -> None:
+    os.kill(own_cluster.pid, signal.SIGSTOP)
+    done = own_cluster.titan("down", "--timeout", "0")
+    assert done.returncode == 7
+    assert f"(pid {own_cluster.pid}) is still stopping after 0 s".encode() in done.stderr
+    os.kill(own_cluster.pid, signal.SIGCONT)
+    assert own_cluster.gone() == 0
+
+
+def test_down_signals_nobody_when_the_lock_is_a_strangers(tmp_path: Path) -> None:
+    lock = homes.take(tmp_path)
+    try:
+        done = titan(tmp_path, "down")
+        assert done.returncode == 6
+        assert f"a process holds {tmp_path}/lock and does not say which it is".encode() in done.stderr
+    finally:
+        lock.release()
+    lock = homes.take(tmp_path)
+    lock.record(homes.Holder(os.getpid(), "http://127.0.0.1:1"))
+    lock.release()
+    assert titan(tmp_path, "down").returncode == 0  # the pid that stands there is believed under the lock only
 
 
 def test_up_alone_killed_leaves_nothing_running(tmp_path: Path) -> None:

@@ -48,11 +48,6 @@ def test_a_home_others_may_write_to_is_refused_and_left_as_it_is(tmp_path: Path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o777
 
 
-def test_a_home_where_nothing_can_be_made_is_refused() -> None:
-    with pytest.raises(Invalid, match="/proc/titan cannot be Titan's home"):
-        homes.prepare(Path("/proc/titan"))
-
-
 def test_the_token_is_256_bits_private_and_kept(tmp_path: Path) -> None:
     homes.ensure_token(tmp_path)
     path = tmp_path / "token"

@@ -9,7 +9,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import secrets
 import select
 import stat
 import time
@@ -155,7 +154,7 @@ def ensure_token(home: Path) -> None:
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
+        file.write(os.urandom(32).hex() + "\n")
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
