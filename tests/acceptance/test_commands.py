@@ -15,6 +15,7 @@ from typing import IO, Any
 import pytest
 
 from tests.acceptance.cluster import TITAN, Cluster, bare_environment
+from titan import __version__
 from titan_sdk import TitanClient, TitanJob
 
 WAIT_S = 60
@@ -206,9 +207,16 @@ def fan(cluster: Cluster) -> str:
 class TestLooking:
     """status, ps, explain, wait: for people in lines, for programs in documents."""
 
+    def test_status_of_the_cluster(self, cluster: Cluster) -> None:
+        first, second = cluster.titan("status").stdout.decode().splitlines()
+        assert first == f"Titan {__version__}   {cluster.url}   1 worker, 4 slots"
+        assert re.fullmatch("  [0-9]+ runs? under way.*", second)
+        assert cluster.titan("status", "-q").stdout.decode() == f"{cluster.url}\n"
+
     def test_status_of_a_run(self, cluster: Cluster, fan: str) -> None:
         told = document(cluster.titan("status", fan, "--json"))
         assert (told["state"], told["name"]) == ("FAILED", "fan of three")
+        assert document(cluster.titan("status", "@last-failed", "--json"))["id"] == fan
         lines = cluster.titan("status", fan[:12]).stdout.decode().splitlines()
         line = f"run {ID} fan of three   FAILED   1 of 3 jobs completed, 1 failed, 1 cancelled   {TIME}"
         assert re.fullmatch(line, lines[0])

@@ -50,7 +50,7 @@ def _tell_cluster(out: Output, master: Master) -> None:
         return
     slots = plural(stats["slots"], "slot")
     out.line(f"Titan {stats['version']}   {master.url}   {plural(stats['workers'], 'worker')}, {slots}")
-    out.line(f"  {plural(stats['runs_living'], 'run')} not ended yet   {_counts(stats)}".rstrip())
+    out.line(f"  {plural(stats['runs_living'], 'run')} under way   {_counts(stats)}".rstrip())
 
 
 def _refuse_starting(url: str) -> None:
