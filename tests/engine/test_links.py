@@ -267,6 +267,45 @@ def test_f45_what_breaks_the_protocol_closes_the_link_and_changes_nothing(
     with_bench(story, tmp_path, Limits(output_bytes_max=1_000))
 
 
+def test_what_stands_behind_a_hello_in_its_frame_counts_too(tmp_path: Path) -> None:
+    async def story(it: Bench) -> None:
+        hello = Hello("w", "first", "boot", PROTOCOL, "", ("GENERAL",), 1)
+        good = Worker(it.engine, greet=False)
+        good.say(hello, Renew(9))
+        assert (await good.hear(RenewAck)).seq == 9
+        bad = Worker(it.engine, greet=False)
+        bad.say(hello, hello)
+        assert (await bad.closed)[0] == CLOSE_BAD_FRAME
+        await bad.task
+        workers = await it.engine.ask(lambda scheduler, _: scheduler.worker_list())
+        assert [worker["connected"] for worker in workers] == [False]
+
+    with_bench(story, tmp_path)
+
+
+def test_a_worker_that_is_gone_when_it_is_told_why_troubles_nobody(tmp_path: Path) -> None:
+    class Gone(Worker):
+        async def send(self, frame: bytes) -> None:
+            raise OSError("gone")
+
+        async def close(self, code: int, reason: str) -> None:
+            await super().close(code, reason)
+            raise OSError("gone")
+
+    async def story(it: Bench) -> None:
+        for frame in (b"garbage", b""):
+            stranger = Gone(it.engine, greet=False)
+            stranger.say_bytes(frame)
+            await stranger.task
+        gone = Gone(it.engine)
+        await it.submit(spec("a"))
+        gone.say_bytes(b"garbage")
+        await gone.task
+        assert (await (await it.worker(incarnation="next")).hear(Grant)).job_id == "a"
+
+    with_bench(story, tmp_path)
+
+
 @pytest.mark.parametrize("frame", [b"", b"\xc1", b"\x91\x01", b"x" * 2_000])
 def test_f45_bytes_that_are_no_frame_close_the_link_before_and_after_the_hello(frame: bytes, tmp_path: Path) -> None:
     async def story(it: Bench) -> None:

@@ -115,14 +115,11 @@ class Link:
             self.task.cancel()
 
     async def end(self) -> None:
-        """Stop sending, and say why if we were the ones to end it. Never longer than CLOSE_S_MAX."""
+        """Stop sending, and say why if we were the ones to end it."""
         self._sender.cancel()
         self.task.uncancel()
         if self.fault is not None:
-            try:
-                await asyncio.wait_for(self.socket.close(self.fault.code, self.fault.reason), CLOSE_S_MAX)
-            except (OSError, RuntimeError, TimeoutError) as error:
-                LOG.debug("worker %s was gone before it was told: %s", self.name, error)
+            await say_goodbye(self.socket, self.fault)
 
     async def _send(self) -> None:
         try:
@@ -150,6 +147,14 @@ class Link:
             return [frame]
         half = len(messages) // 2
         return self._frames(messages[:half]) + self._frames(messages[half:])
+
+
+async def say_goodbye(socket: Socket, fault: LinkFault) -> None:
+    """Close `socket` and say why; never longer than CLOSE_S_MAX, and whether or not anybody is there to hear."""
+    try:
+        await asyncio.wait_for(socket.close(fault.code, fault.reason), CLOSE_S_MAX)
+    except (OSError, RuntimeError, TimeoutError) as error:
+        LOG.debug("a worker was gone before it was told that %s: %s", fault.reason, error)
 
 
 def decode(frame: bytes, bytes_max: int) -> list[WorkerMessage]:

@@ -30,7 +30,7 @@ from titan.core.events import (
     WorkerRenewed,
 )
 from titan.master import tokens
-from titan.master.link import Link, LinkFault, Socket, check_hello, decode
+from titan.master.link import Link, LinkFault, Socket, check_hello, decode, say_goodbye
 from titan.master.live import LiveEvents
 from titan.master.offsets import Gap, Offsets
 from titan.model.limits import Limits
@@ -102,14 +102,15 @@ class WorkerLinks:
     async def serve(self, socket: Socket) -> None:
         """Serve one accepted connection until it ends."""
         try:
-            link = await self._greet(socket)
+            link, more = await self._greet(socket)
         except LinkFault as fault:
             LOG.info("a worker link was refused: %s", fault.reason)
-            await socket.close(fault.code, fault.reason)
+            await say_goodbye(socket, fault)
             return
         if link is None:
             return
         try:
+            self._take(link, more)
             await self._listen(link)
         except LinkFault as fault:
             LOG.warning("the link of worker %s is closed: %s", link.name, fault.reason)
@@ -168,15 +169,15 @@ class WorkerLinks:
             link.close(fault)
         return [link.task for link in links]
 
-    async def _greet(self, socket: Socket) -> Link | None:
-        """Take a worker in; None when it left before it said hello."""
+    async def _greet(self, socket: Socket) -> tuple[Link | None, Sequence[WorkerMessage]]:
+        """Take a worker in; return its link (None: it left before it said hello) and what else it said at once."""
         frame_bytes_max = self._core.limits.frame_bytes_max
         try:
             frame = await asyncio.wait_for(socket.receive(), HELLO_S_MAX)
         except TimeoutError:
             raise LinkFault(CLOSE_BAD_FRAME, f"no hello within {HELLO_S_MAX:.0f} s") from None
         if frame is None:
-            return None
+            return None, ()
         messages = decode(frame, frame_bytes_max)
         hello = check_hello(messages[0] if messages else None)
         if len(self._links) >= self._core.limits.workers_max and hello.name not in self._links:
@@ -198,9 +199,8 @@ class WorkerLinks:
             link.fault = LinkFault(CLOSE_FAILED, "the Master has failed on this hello before: restart the worker")
             self._part(link)
             await link.end()
-            return None
-        self._take(link, messages[1:])
-        return link
+            return None, ()
+        return link, messages[1:]
 
     def _replace(self, link: Link) -> None:
         former = self._links.get(link.name)
