@@ -31,10 +31,11 @@ def refused(home: Path, kind: type[RefusedStart]) -> str:
 def test_a_fresh_home_is_made_private(tmp_path: Path) -> None:
     home = tmp_path / "state" / "titan"
     database = opened(home)
+    database.writer().run("UPDATE leader SET renewals = 1")
     modes = {path.name: path.stat().st_mode & 0o777 for path in (home, *home.iterdir())}
     assert modes.pop("titan") == 0o700
     assert {*modes.values()} == {0o600}
-    assert "titan.db" in modes
+    assert {"titan.db", "titan.db-wal", "titan.db-shm", "titan.db.lock"} == {*modes}
     database.close()
 
 
