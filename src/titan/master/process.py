@@ -117,9 +117,9 @@ def _spare_the_collector() -> None:
     What stands after the start stays, so it need not be looked through again; what comes and goes is freed by
     reference counts (the scheduler's memory holds no cycles).
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+    gc.enable()
 
 
 class Server(uvicorn.Server):
