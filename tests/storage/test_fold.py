@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +58,17 @@ class World:
 def histories(draw: Any) -> list[list[Change]]:
     world = World()
     return [[world.change(draw) for _ in range(draw(st.integers(1, 8)))] for _ in range(draw(st.integers(1, 4)))]
+
+
+def test_two_submissions_of_one_batch_may_bring_the_same_script(storage: Storage) -> None:
+    blob = Insert("blobs", {"sha256": "1" * 64, "size": 1, "data": b"x", "created_ms": 1})
+    storage.commit(*fold([new_run(), blob, new_run("b" * 32), blob]))
+    assert (len(storage.rows("runs")), len(storage.rows("blobs"))) == (2, 1)
+
+
+def test_any_other_row_inserted_twice_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="inserted twice"):
+        fold([new_run(), new_run()])
 
 
 @settings(max_examples=60, deadline=None)
