@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.acceptance.cluster import TITAN, Cluster, bare_environment, titan
 from titan import __version__
 from titan.cli import home as homes
+from titan.cli.ask import Master
 from titan_sdk import TitanJob
 
 WAIT_S = 60
@@ -90,16 +91,25 @@ def test_down_stops_everything_and_says_so_once(own_cluster: Cluster) -> None:
     assert again.stderr == f"nothing is up on {own_cluster.home}\n".encode()
 
 
-def test_ctrl_c_of_the_whole_group_is_an_orderly_stop(own_cluster: Cluster) -> None:
-    """A terminal sends SIGINT to Master, worker and supervisor alike; the job's end is still recorded."""
+def test_ctrl_c_of_the_whole_group_is_an_orderly_stop(own_cluster: Cluster, tmp_path: Path) -> None:
+    """A terminal sends SIGINT to supervisor, Master and worker alike; the worker still reports what it stopped."""
+    ledger, told, may_go = (str(tmp_path / name) for name in ("ledger", "told", "may_go"))
+    os.mkfifo(told)
+    os.mkfifo(may_go)
     with own_cluster.client() as client:
-        run = client.submit_job(TitanJob("quick", "quick.py", script_content="print('quick')")).wait(WAIT_S)
+        run = client.submit_job(TitanJob("waits", "w.py", script_content=WAITING, args=[ledger, told, may_go]))
+        assert Path(told).read_text() == "running"
     os.killpg(own_cluster.pid, signal.SIGINT)
     assert own_cluster.gone() == 0
     own_cluster.start()
-    with own_cluster.client() as client:
-        assert client.get_run(run.id).status == "COMPLETED"
-        assert client.fetch_logs("quick") == "quick\n"
+    assert Path(told).read_text() == "running"
+    Path(may_go).write_text("go")
+    with Master(url=own_cluster.url, token=(own_cluster.home / "token").read_text().strip()) as master:
+        assert master.get_run(run.id).wait(WAIT_S).status == "COMPLETED"
+        first, second = master.attempts({"run_id": run.id, "id": "waits"})
+    assert first["cause"] == "worker_stop"
+    assert (second["state"], second["cause"], second["exit_code"]) == ("ENDED", "", 0)
+    assert Path(ledger).read_text().splitlines() == ["waits 1", "waits 2"]
 
 
 def test_a_killed_group_goes_on_from_where_it_was(own_cluster: Cluster, tmp_path: Path) -> None:

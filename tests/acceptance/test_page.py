@@ -30,9 +30,8 @@ import os, sys
 with open(sys.argv[1], "w") as procs:
     procs.write(str(os.getpid()))
 print("epoch 1", flush=True)
-hoard = []
-while True:
-    hoard.append(bytearray(os.urandom(1024 * 1024)))
+hoard = [os.urandom(1024 * 1024) for _ in range(512)]
+print("nobody stopped me")
 """
 
 

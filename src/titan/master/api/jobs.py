@@ -10,7 +10,7 @@ from titan.core.rows import AttemptRow, JobRow
 from titan.master.api.site import Http, Site, caller_run, deadline, engine_of, principal_of, site_of, wait_s
 from titan.master.finding import find, find_job, job_now, must_own
 from titan.master.show import attempt_view, job_view, run_view
-from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES
+from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES, AttemptState
 from titan.model.views import AttemptList, Explanation, JobAnswer, JobView, JobWait, Lookup
 from titan.storage import queries
 from titan.storage.connection import Connection
@@ -79,11 +79,11 @@ async def cancel(request: Http, run: FromPath[str], job: FromPath[str]) -> JobAn
 
 @get("/runs/{run:str}/jobs/{job:str}/attempts", name="jobs.attempts")
 async def attempts(request: Http, run: FromPath[str], job: FromPath[str]) -> AttemptList:
-    """List all tries at a job, the oldest first."""
+    """List all tries at a job, the oldest first. One that its worker gave back unstarted was none."""
     engine = engine_of(request)
     _, row = await find_job(engine, run, job)
     tried = await engine.read(lambda connection: queries.attempts(connection, row.run_id, row.job_id))
-    return AttemptList([attempt_view(each) for each in tried])
+    return AttemptList([attempt_view(each) for each in tried if each.state != AttemptState.RETURNED])
 
 
 @get("/runs/{run:str}/jobs/{job:str}/log", name="jobs.log")
@@ -147,11 +147,27 @@ def _read_log(
         fence, number, complete = chosen.fence, chosen.attempt, chosen.state not in LIVING_ATTEMPT_STATES
     if not fence:
         return FoundLog(0, 0, 0, b"", 0, complete)
+    total = site.logs.read(connection, fence, 0, 0).total
+    last_line = _last_line(connection, site, fence, total)
     if offset < 0:
-        offset = max(0, site.logs.read(connection, fence, 0, 0).total + offset)
+        offset = max(0, total + len(last_line) + offset)
     offset = min(offset, site.engine.limits.log_job_bytes_max)
     piece = site.logs.read(connection, fence, offset, limit)
-    return FoundLog(fence, number, piece.offset, piece.data, piece.total, complete)
+    start, data = (piece.offset, piece.data) if piece.data else (offset, b"")
+    if last_line and start + len(data) >= total:
+        # Only what the worker wrote is kept; this line follows from the attempt's row.
+        skip = max(0, start - total)
+        data += last_line[skip : skip + limit - len(data)]
+    return FoundLog(fence, number, start, data, total + len(last_line), complete)
+
+
+def _last_line(connection: Connection, site: Site, fence: int, total: int) -> bytes:
+    """Return what we have to say at the end of the log of an attempt that was lost with its worker."""
+    row = queries.attempt(connection, fence)
+    if row is None or row.state != AttemptState.LOST or row.cause != reasons.CAUSE_LOST:
+        return b""
+    whole = not total or site.logs.read(connection, fence, total - 1, 1).data == b"\n"
+    return (b"" if whole else b"\n") + f"[titan] lost with worker {row.worker}\n".encode()
 
 
 def _attempt(connection: Connection, job: JobRow, number: int) -> AttemptRow:
