@@ -236,9 +236,12 @@ class Worker:
         slots: int = 4,
         capabilities: tuple[str, ...] = (),
         token: str = TOKEN,
+        incarnation: str = "1",
     ) -> None:
         self.name = name or f"worker-{next(_names)}"
-        self._hello = Hello(self.name, f"{self.name}-1", "boot", PROTOCOL, "0", capabilities or (self.name,), slots)
+        self._hello = Hello(
+            self.name, incarnation, "boot", PROTOCOL, "0", capabilities or (self.name,), slots
+        )  # fmt: skip
         self._heard: list[MasterMessage] = []
         self._connecting = connect(
             f"ws://127.0.0.1:{port}/api/v1/worker",

@@ -127,7 +127,7 @@ class Lifecycle:
         """
         job = self.memory.job_of(attempt)
         started = attempt.state == AttemptState.RUNNING
-        known = {"cause": "lost"} if ended is None else end_values(ended)
+        known = {"cause": reasons.CAUSE_LOST} if ended is None else end_values(ended)
         self.memory.close_attempt(attempt, AttemptState.LOST, **known)
         if job.cancel_requested:
             self.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED)
