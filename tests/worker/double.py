@@ -48,6 +48,7 @@ class MasterDouble:
         self.port = 0
         self.hellos: list[Hello] = []
         self.messages: list[WorkerMessage] = []
+        self.frames: list[int] = []
         self.logs: dict[int, bytearray] = {}
         self.started: dict[int, Started] = {}
         self.ended: dict[int, Ended] = {}
@@ -68,6 +69,7 @@ class MasterDouble:
         self._thread = threading.Thread(target=self._loop.run_forever, name="master-double", daemon=True)
         self._thread.start()
         self._server: Server | None = None
+        self._connections: set[ServerConnection] = set()
         self._sockets: set[ServerConnection] = set()
 
     @property
@@ -86,6 +88,7 @@ class MasterDouble:
 
     def close(self) -> None:
         self.stop()
+        self._run(self._end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -170,7 +173,8 @@ class MasterDouble:
         """Return the first true value of `what()`, asked again whenever something came in."""
         with self._changed:
             if not self._changed.wait_for(lambda: bool(what()), PATIENCE_S):
-                raise AssertionError(f"waited {PATIENCE_S} s for {name}; last messages: {self.messages[-5:]}")
+                last = [repr(message)[:200] for message in self.messages[-5:]]
+                raise AssertionError(f"waited {PATIENCE_S} s for {name}; last messages: {last}")
             value = what()
         assert value is not None
         return value
@@ -196,11 +200,18 @@ class MasterDouble:
     async def _stop(self) -> None:
         if self._server is not None:
             self._server.close(close_connections=False)
-            for socket in list(self._sockets):
+            for socket in self._connections:
                 socket.transport.abort()
+            self._connections.clear()
             self._sockets.clear()
             await self._server.wait_closed()
             self._server = None
+
+    async def _end_tasks(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send_raw(self, data: bytes) -> None:
         for socket in list(self._sockets):
@@ -213,6 +224,7 @@ class MasterDouble:
             await socket.close(code)
 
     async def _http(self, connection: ServerConnection, request: Request) -> Response | None:
+        self._connections.add(connection)
         with self._changed:
             self.tokens.add(request.headers.get("Authorization", ""))
             if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -260,6 +272,7 @@ class MasterDouble:
         ended: list[int] = []
         offsets: dict[int, int] = {}
         with self._changed:
+            self.frames.append(len(messages))
             for message in messages:
                 self.messages.append(message)
                 if isinstance(message, Renew):

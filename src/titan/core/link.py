@@ -118,9 +118,9 @@ class WorkerLink:
         self._draining = False
         self._attempts: dict[int, _Attempt] = {}
         self._waiting: dict[int, Grant] = {}
-        self._control: deque[WorkerMessage] = deque()
+        self._control: deque[Started | Returned] = deque()
         self._output: dict[int, None] = {}
-        self._ends: dict[int, None] = {}
+        self._ends: dict[int, Ended] = {}
         self._window = WINDOW_BYTES_START
         self._in_flight = 0
         self._sent: deque[tuple[int, int, int]] = deque()
@@ -311,10 +311,7 @@ class WorkerLink:
             self._in_flight += length
             self._sent.append((now_ms, fence, attempt.log_sent))
             self._mark(fence, attempt)
-        for fence in self._ends:
-            end = self._attempts[fence].ended
-            if end is not None:
-                items.append(end)
+        items += self._ends.values()
         self._ends.clear()
         return items
 
@@ -328,7 +325,7 @@ class WorkerLink:
         """Whether the Master has not let go of all that was held, or there is something left to say."""
         return bool(self._attempts or self._control)
 
-    def _say(self, message: WorkerMessage) -> None:
+    def _say(self, message: Started | Returned) -> None:
         # Offline, the next Hello says it by naming the attempt, or not.
         if self._linked:
             self._control.append(message)
@@ -339,7 +336,7 @@ class WorkerLink:
         if attempt.log_sent < attempt.log_total:
             self._output[fence] = None
         elif attempt.ended is not None:
-            self._ends[fence] = None
+            self._ends[fence] = attempt.ended
 
     def _drop(self, fence: int) -> _Attempt:
         attempt = self._attempts.pop(fence)
@@ -353,6 +350,8 @@ class WorkerLink:
         attempt = self._attempts.get(fence)
         if attempt is None:
             return []
+        # It may have started while the welcome was on its way.
+        self._control = deque(said for said in self._control if said.fence != fence)
         if attempt.handed and attempt.ended is None:
             attempt.unwanted = True
             return [Kill(fence, CAUSE_CANCELLED, UNWANTED_GRACE_MS)]

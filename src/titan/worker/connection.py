@@ -51,7 +51,7 @@ class Replaced(Exception):
     """Another process with this worker's name is connected now; this one is no longer wanted."""
 
 
-class Refused(Exception):
+class Refused(ConnectionError):
     """The Master answered and does not let us in; the text says why."""
 
 

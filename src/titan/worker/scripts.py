@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import os
 import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,16 +62,11 @@ class Scripts:
             if entry.stat().st_mtime < oldest:
                 os.unlink(entry.path)
 
-    def close(self) -> None:
-        """Give up what is being fetched."""
-        for fetch in self._fetches.values():
-            fetch.cancel()
-
     async def _fetch(self, sha256: str, path: Path) -> Path:
         window_s = 0.1
         while True:
             try:
-                await asyncio.to_thread(self._download, sha256, path)
+                await _in_thread(lambda: self._download(sha256, path))
                 return path
             except (ConnectionError, TimeoutError, http.client.HTTPException):
                 await asyncio.sleep(random.uniform(0, window_s))  # noqa: S311 - jitter
@@ -86,11 +82,12 @@ class Scripts:
                 answer = connection.getresponse()
             except OSError as error:
                 raise http.client.HTTPException("the Master cannot be reached") from error
-            if answer.status == 404:
-                raise ScriptGone(f"the Master no longer has its file {sha256[:12]}")
-            if answer.status != 200:
-                raise http.client.HTTPException(f"the Master answered {answer.status}")
-            self._keep(answer, sha256, path)
+            with answer:
+                if answer.status == 404:
+                    raise ScriptGone(f"the Master no longer has its file {sha256[:12]}")
+                if answer.status != 200:
+                    raise http.client.HTTPException(f"the Master answered {answer.status}")
+                self._keep(answer, sha256, path)
         finally:
             connection.close()
 
@@ -113,3 +110,31 @@ class Scripts:
         if digest.hexdigest() != sha256:
             raise ScriptGone(f"the Master sent something else for its file {sha256[:12]}")
         os.rename(unfinished, path)
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    """Run `work` on a thread of its own that nobody waits for when the worker leaves: a Master may hang."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        failure: Exception | None = None
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - raised again by whoever awaits
+            failure = error
+        try:
+            loop.call_soon_threadsafe(tell, failure)
+        except RuntimeError:
+            pass  # the worker is gone, and with it whoever wanted to know
+
+    threading.Thread(target=run, name="titan-fetch", daemon=True).start()
+    await done

@@ -109,6 +109,7 @@ class Grave:
     def bury(self, path: str) -> None:
         """Remove `path` and all below it. Raises OSError, FileNotFoundError when there is nothing."""
         name = self._new_name()
+        _made_writable(path, None)
         os.rename(path, name, dst_dir_fd=self._fd)
         self._remove(name)
 
@@ -142,7 +143,7 @@ class Grave:
         return moved
 
 
-def _made_writable(name: str, parent: int) -> bool:
+def _made_writable(name: str, parent: int | None) -> bool:
     """Say whether `name` is a folder, and let us write it if it is. A link is none."""
     status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode):

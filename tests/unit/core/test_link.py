@@ -79,6 +79,13 @@ def test_an_attempt_goes_from_grant_to_forgotten() -> None:
     assert not link.owes
 
 
+def test_an_answer_about_what_has_not_ended_lets_go_of_nothing() -> None:
+    link = online()
+    running(link, 3)
+    assert link.ack(Ack(ended=(3, 99), log_offsets={99: 5}), 0) == []
+    assert link.hello(0) == (Held(3, True, 0),)
+
+
 def test_late_news_of_a_log_that_ended_is_nothing_new() -> None:
     link = online()
     running(link, 3)
@@ -146,6 +153,18 @@ def test_what_the_master_does_not_want_dies_unreported() -> None:
     assert link.next_frame(0) == []
     assert link.ended(Ended(1, 143, 15)) == [Forget(1)]
     assert not link.owes
+
+
+def test_what_starts_while_the_welcome_is_on_its_way_may_be_unwanted_too() -> None:
+    link = online()
+    link.grant(grant(1))
+    link.grant(grant(2))
+    link.hello(0)
+    for fence in (1, 2):
+        link.hand_over(fence)
+        link.started(fence, 0)
+    assert link.welcome(Welcome(epoch=6, stop=(1,))) == [Kill(1, CAUSE_CANCELLED, 5_000)]
+    assert link.next_frame(0) == [Started(2, 0)]
 
 
 def test_a_grant_waits_for_the_end_of_what_is_not_wanted() -> None:

@@ -1,0 +1,229 @@
+"""What is asked of the launcher, and what is done with its answers; the launcher is a recorder here."""
+
+import asyncio
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from titan.core.link import Piece, WorkerLink
+from titan.model.spec import JobSpec, encode_spec
+from titan.model.wire import Ended, Grant, RenewAck, Returned, Started, Welcome, WorkerMessage
+from titan.worker import attempts as attempts_module
+from titan.worker.attempts import Attempts
+from titan.worker.environment import JobEnvironment
+from titan.worker.launcher import frames
+from titan.worker.launcher.frames import Renewed, Report, Start, boot_ms
+from titan.worker.logs import Logs
+from titan.worker.scripts import Scripts
+from titan.worker.workspace import Workspaces
+
+CONTENT = b"print('x')\n"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SPEC = JobSpec(job_id="j", filename="job.py", script=SHA256)
+
+
+class Recorder:
+    """A launcher that starts nothing."""
+
+    def __init__(self, on_report: Callable[[Report], None], on_gone: Callable[[], None]) -> None:
+        self.on_report = on_report
+        self.orders: list[frames.Order] = []
+        self.ordered = asyncio.Event()
+
+    def send(self, order: frames.Order, descriptor: int | None = None) -> None:
+        self.orders.append(order)
+        self.ordered.set()
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def wait(self, timeout_s: float) -> bool:
+        return True
+
+
+class Bench:
+    """Attempts with everything real around them but the launcher and the Master."""
+
+    def __init__(self, folder: Path) -> None:
+        loop = asyncio.get_running_loop()
+        self.folder = folder
+        self.link = WorkerLink(2)
+        self.link.hello(boot_ms())
+        self.link.welcome(Welcome(epoch=1))
+        self.sent: list[WorkerMessage | Piece] = []
+        self.said: list[str] = []
+        self.logs = Logs(folder / "spool", loop.call_soon_threadsafe, lambda _: None)
+        scripts = Scripts(folder / "scripts", "http://127.0.0.1:1", lambda: "token")
+        (folder / "scripts" / SHA256).write_bytes(CONTENT)
+        self.changed = asyncio.Event()
+        self.attempts = Attempts(
+            self.link,
+            self.logs,
+            scripts,
+            Workspaces(folder),
+            JobEnvironment("http://127.0.0.1:1", folder / "python", {}),
+            "/the/python",
+            changed=self.changed.set,
+            relink=self.changed.set,
+            say=self.said.append,
+        )
+        self.attempts.open()
+
+    @property
+    def launcher(self) -> Recorder:
+        return cast(Recorder, self.attempts._launcher)
+
+    def grant(self, fence: int, spec: JobSpec = SPEC) -> None:
+        self.attempts.obey(self.link.grant(Grant(fence, "r", "j", 1, 1, encode_spec(spec), "t", "k", "a")))
+
+    def report(self, kind: int, fence: int, a: int = 0, b: int = 0) -> None:
+        self.launcher.on_report(Report(kind, fence, a, b, 5))
+
+    async def next(self, kind: type[Any]) -> Any:
+        """Return the next message of `kind` that would be sent."""
+        while True:
+            self.sent += self.link.next_frame(0)
+            for message in self.sent:
+                if isinstance(message, kind):
+                    self.sent.remove(message)
+                    return message
+            self.changed.clear()
+            await asyncio.wait_for(self.changed.wait(), 30)
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, folder: Path, story: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+    """Run `story` on a bench in an event loop of its own."""
+    monkeypatch.setattr(attempts_module, "LauncherProcess", Recorder)
+    monkeypatch.setattr(attempts_module, "GIVE_BACK_DELAY_S", 0)
+
+    async def play() -> None:
+        here = Bench(folder)
+        try:
+            await story(here)
+        finally:
+            await here.attempts.close()
+            here.logs.close()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("changes", "margins"),
+    [
+        ({}, (0, 45_000, 50_000)),
+        ({"lease_s": 30, "timeout_s": 1.5}, (1_500, 15_000, 20_000)),
+        ({"on_lost": "fail", "timeout_s": 60.0}, (60_000, 0, 0)),
+    ],
+)
+def test_deadlines_are_given_to_the_launcher(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any], margins: tuple[int, int, int]
+) -> None:
+    async def story(here: Bench) -> None:
+        here.grant(1, msgspec.structs.replace(SPEC, **changes))
+        start = here.launcher.orders[-1]
+        assert isinstance(start, Start)
+        assert (start.timeout_ms, start.lease_term_ms, start.lease_kill_ms) == margins
+        assert start.argv == [b"/the/python", b"job.py"]
+        assert start.cwd == os.fsencode(tmp_path / "jobs" / "1")
+
+    bench(monkeypatch, tmp_path, story)
+
+
+def test_every_answered_renewal_reaches_the_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def story(here: Bench) -> None:
+        renewal = here.link.renew(here.link.answered_ms + 77)
+        here.link.renewed(RenewAck(renewal.seq), 0)
+        here.attempts.answered(here.link.answered_ms)
+        first, last = here.launcher.orders
+        assert isinstance(first, Renewed)
+        assert isinstance(last, Renewed)
+        assert last.at_ms == first.at_ms + 77
+
+    bench(monkeypatch, tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("code", "stage"),
+    [
+        (errno.EAGAIN, frames.STAGE_FORK),
+        (errno.ENOMEM, frames.STAGE_FORK),
+        (errno.ENOENT, frames.STAGE_FOLDER),
+        (errno.ENOMEM, frames.STAGE_EXEC),
+        (errno.EMFILE, frames.STAGE_FORK),
+    ],
+)
+def test_f40_the_machines_faults_give_the_attempt_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, stage: int
+) -> None:
+    async def story(here: Bench) -> None:
+        here.grant(1)
+        here.report(frames.NOT_STARTED, 1, code, stage)
+        returned = await here.next(Returned)
+        assert returned == Returned(1, f"it cannot be started here: {os.strerror(code)}")
+        assert here.link.running == 0
+        assert not [message for message in here.sent if isinstance(message, (Started, Ended))]
+
+    bench(monkeypatch, tmp_path, story)
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_no_room_for_the_folder_gives_the_attempt_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def story(here: Bench) -> None:
+        (tmp_path / "jobs").rmdir()
+        (tmp_path / "jobs").write_text("in the way")
+        here.grant(1)
+        assert await here.next(Returned) == Returned(1, "no folder for it can be made here: Not a directory")
+        assert len(here.launcher.orders) == 1
+
+    bench(monkeypatch, tmp_path, story)
+
+
+def test_a_large_script_is_copied_by_a_thread_and_runs_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def story(here: Bench) -> None:
+        large = b"#" * (attempts_module.COPIED_AT_ONCE_BYTES + 1)
+        sha256 = hashlib.sha256(large).hexdigest()
+        (tmp_path / "scripts" / sha256).write_bytes(large)
+        here.grant(1, msgspec.structs.replace(SPEC, script=sha256))
+        here.launcher.ordered.clear()
+        await here.launcher.ordered.wait()
+        assert isinstance(here.launcher.orders[-1], Start)
+        assert (tmp_path / "jobs" / "1" / "job.py").read_bytes() == large
+
+    bench(monkeypatch, tmp_path, story)
+
+
+def test_f35_what_waited_beyond_its_lease_is_not_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def story(here: Bench) -> None:
+        here.link.answered_ms -= 45_000
+        here.grant(1)
+        assert await here.next(Returned) == Returned(1, "no contact with the Master for too long")
+        # One that nobody else may be granted does not depend on it.
+        here.grant(2, msgspec.structs.replace(SPEC, on_lost="fail"))
+        assert isinstance(here.launcher.orders[-1], Start)
+
+    bench(monkeypatch, tmp_path, story)
+
+
+def test_an_end_is_told_after_its_log_and_before_the_clean_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def story(here: Bench) -> None:
+        here.grant(1)
+        here.report(frames.STARTED, 1, a=4242)
+        assert await here.next(Started) == Started(1, 5)
+        here.report(frames.ENDED, 1, a=9, b=frames.CAUSE_LEASE)
+        ended = await here.next(Ended)
+        line = "[titan] killed: no contact with the Master, lease of 60 s\n"
+        assert ended == Ended(1, 137, 9, "lease", len(line), 5)
+        assert here.logs.read(1, 0, len(line)) == line.encode()
+
+    bench(monkeypatch, tmp_path, story)
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["1"]

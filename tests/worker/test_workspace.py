@@ -1,0 +1,169 @@
+"""Folders of jobs: made fresh, removed whole, and nothing outside them ever touched."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from titan.model.spec import JobSpec
+from titan.worker.workspace import KEPT_AFTER_FAILURE_S, Workspaces, command
+
+SPEC = JobSpec(job_id="j", filename="etl/job.py")
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script"
+    path.write_text("print('x')\n")
+    return path
+
+
+@pytest.fixture
+def workspaces(tmp_path: Path) -> Workspaces:
+    return Workspaces(tmp_path / "w")
+
+
+def test_s48_links_out_of_a_folder_are_cut_and_not_followed(
+    workspaces: Workspaces, script: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep" / "file").write_text("precious")
+    folder = Path(workspaces.make(1, SPEC, script))
+    (folder / "to-folder").symlink_to(outside)
+    (folder / "to-deep").symlink_to(outside / "deep", target_is_directory=True)
+    (folder / "to-file").symlink_to(outside / "deep" / "file")
+    (folder / "to-nothing").symlink_to("/no/such/thing")
+    (folder / "to-itself").symlink_to("to-itself")
+    (folder / "up").symlink_to("..")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "again").symlink_to(outside)
+    os.link(outside / "deep" / "file", folder / "hard")
+    before = _modes(outside)
+    workspaces.remove(1)
+    assert not folder.exists()
+    assert (outside / "deep" / "file").read_text() == "precious"
+    assert _modes(outside) == before
+
+
+def test_s48_a_folder_that_became_a_link_is_only_unlinked(workspaces: Workspaces, script: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o500)
+    (tmp_path / "moved").mkdir()
+    folder = Path(workspaces.make(1, SPEC, script))
+    folder.rename(tmp_path / "moved" / "away")
+    folder.symlink_to(outside)
+    workspaces.keep(1)
+    workspaces.remove(1)
+    assert not folder.is_symlink()
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o500
+    assert (tmp_path / "moved" / "away" / "job.py").exists()
+
+
+def test_s48_everything_else_a_job_can_make_is_removed(workspaces: Workspaces, script: Path) -> None:
+    folder = Path(workspaces.make(1, SPEC, script))
+    os.mkfifo(folder / "fifo")
+    (folder / "new\nline").write_text("x")
+    (folder / "\udcff").write_bytes(b"")
+    (folder / ("n" * 255)).mkdir()
+    (folder / "locked").mkdir()
+    (folder / "locked" / "inner").mkdir()
+    (folder / "locked" / "inner" / "file").write_text("x")
+    (folder / "locked" / "inner").chmod(0)
+    (folder / "locked").chmod(0)
+    folder.chmod(0o500)
+    workspaces.remove(1)
+    assert list(folder.parent.iterdir()) == []
+    assert list((folder.parent.parent / "removing").iterdir()) == []
+
+
+def test_s48_a_user_without_privileges_removes_locked_folders_too(tmp_path: Path) -> None:
+    # root may do everything, so this is tried as somebody else.
+    if os.getuid() != 0:
+        pytest.skip("the test above has shown it for this user")
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from titan.worker.workspace import Workspaces\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "root = Path(sys.argv[1])\n"
+        "spaces = Workspaces(root)\n"
+        "deep = root / 'jobs' / '1' / 'a' / 'b'\n"
+        "deep.mkdir(parents=True)\n"
+        "(deep / 'file').write_text('x')\n"
+        "for path in (deep, deep.parent, deep.parent.parent): path.chmod(0)\n"
+        "spaces.remove(1)\n"
+        "print(os.listdir(root / 'jobs'), os.listdir(root / 'removing'))\n"
+    )
+    root = Path(f"/tmp/titan-test-{os.getpid()}")
+    root.mkdir()
+    try:
+        os.chown(root, 65534, 65534)
+        done = subprocess.run([sys.executable, "-c", program, root], check=True, capture_output=True, text=True)
+    finally:
+        subprocess.run(["/bin/rm", "-rf", str(root)], check=True)
+    assert done.stdout == "[] []\n"
+
+
+def test_depth_costs_neither_stack_nor_descriptors(workspaces: Workspaces, script: Path) -> None:
+    folder = workspaces.make(1, SPEC, script)
+    current = os.open(folder, os.O_RDONLY)
+    for _ in range(3_000):
+        os.mkdir("d", dir_fd=current)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=current)
+        os.close(current)
+        current = deeper
+    os.close(current)
+    workspaces.remove(1)
+    assert not Path(folder).exists()
+
+
+def test_a_folder_left_by_a_predecessor_is_made_anew(workspaces: Workspaces, script: Path) -> None:
+    folder = Path(workspaces.make(1, SPEC, script))
+    (folder / "old").write_text("x")
+    assert workspaces.make(1, SPEC, script) == str(folder)
+    assert [path.name for path in folder.iterdir()] == ["job.py"]
+
+
+def test_a_removal_that_was_cut_short_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "w" / "removing" / "half" / "done").mkdir(parents=True)
+    (tmp_path / "w" / "removing" / "a-link").symlink_to(tmp_path)
+    Workspaces(tmp_path / "w")
+    assert list((tmp_path / "w" / "removing").iterdir()) == []
+    assert tmp_path.exists()
+
+
+def test_failed_jobs_are_kept_for_a_day_and_the_living_always(workspaces: Workspaces, script: Path) -> None:
+    folders = [Path(workspaces.make(fence, SPEC, script)) for fence in range(1, 5)]
+    foreign = folders[0].parent / "not-ours"
+    foreign.mkdir()
+    long_ago = folders[0].stat().st_mtime - KEPT_AFTER_FAILURE_S - 60
+    for folder in (*folders, foreign):
+        os.utime(folder, (long_ago, long_ago))
+    # Its day begins with its end, whatever the job made of the folder's time.
+    workspaces.keep(3)
+    workspaces.keep(99)
+    workspaces.sweep({4})
+    assert sorted(path.name for path in folders[0].parent.iterdir()) == ["3", "4", "not-ours"]
+    workspaces.remove(99)
+
+
+@pytest.mark.parametrize(
+    ("filename", "args", "expected"),
+    [
+        ("a/b.py", ("x", ""), ["PY", "b.py", "x", ""]),
+        ("C:\\jobs\\b.py", (), ["PY", "b.py"]),
+        ("-m.py", (), ["PY", "./-m.py"]),
+        ("run", ("-x",), ["/w/run", "-x"]),
+        ("-run.sh", (), ["/w/-run.sh"]),
+    ],
+)
+def test_the_command_is_exact(filename: str, args: tuple[str, ...], expected: list[str]) -> None:
+    assert command(JobSpec(job_id="j", filename=filename, args=args), "/w", "PY") == expected
+
+
+def _modes(root: Path) -> dict[str, int]:
+    return {str(path): path.lstat().st_mode for path in sorted(root.rglob("*"))}
