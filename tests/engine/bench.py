@@ -291,3 +291,24 @@ def new_run(run_id: str) -> NewRun:
 
 def spec(job_id: str, *parents: str, **fields: Any) -> JobSpec:
     return JobSpec(job_id=job_id, filename=f"{job_id}.py", script=SCRIPT, parents=parents, **fields)
+
+
+async def outcomes(*calls: Any) -> list[Any]:
+    """Return what each of `calls`, made at once, returned or raised."""
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def turns(count: int = 50) -> None:
+    """Let the loop turn, for what must not happen to have had its chance."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def with_bench(story: Callable[[Bench], Coroutine[Any, Any, None]], home: Path, limits: Limits | None = None) -> None:
+    """Run `story` on an engine in `home`."""
+
+    async def whole() -> None:
+        async with bench(home, limits) as it:
+            await story(it)
+
+    play(whole())
