@@ -198,6 +198,7 @@ class Workers:
         attempt.not_before_ms = 0
         if attempt.lease_until_ms is not None:
             attempt.lease_until_ms = None
+            self.memory.set_timer(self.lease_deadline_ms(attempt), "lease", attempt.fence)
             self.memory.out.changes.append(
                 Update("attempts", (attempt.fence,), {"state": attempt.state}, {"lease_until_ms": None})
             )
