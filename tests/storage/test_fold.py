@@ -71,7 +71,7 @@ def test_any_other_row_inserted_twice_is_a_mistake() -> None:
         fold([new_run(), new_run()])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories())
 def test_fold_and_commit_is_sequential_application(batches: list[list[Change]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

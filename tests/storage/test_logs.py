@@ -46,7 +46,7 @@ def test_empty_chunks_are_nothing(storage: Storage) -> None:
     assert segments(storage) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.binary(min_size=1, max_size=40)), max_size=12), st.data())
 def test_any_range_is_the_slice_of_the_whole(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, bytes]], data: st.DataObject

@@ -167,5 +167,5 @@ class StoreMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-StoreMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+StoreMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestStore = StoreMachine.TestCase
