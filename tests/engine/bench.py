@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import pytest
 
 from titan.core.commit import Batch
 from titan.core.events import NewRun, Now, SubmitRun
@@ -147,6 +148,18 @@ class Bench:
         task = self.engine._shell._loading
         assert task is not None
         await task
+
+    def hold_loads(self, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+        """Keep the next load from beginning until the event returned is set."""
+        may_load = asyncio.Event()
+        real = self.engine._shell._load
+
+        async def load() -> None:
+            await may_load.wait()
+            await real()
+
+        monkeypatch.setattr(self.engine._shell, "_load", load)
+        return may_load
 
     async def agree(self) -> None:
         """Assert that what the core remembers is what the database holds of living things."""

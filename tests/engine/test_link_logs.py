@@ -1,6 +1,5 @@
 """Log bytes of a worker: kept once and in order, acknowledged when durable, whatever breaks in between."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -98,14 +97,7 @@ def test_renewals_are_answered_while_it_loads_however_many_logs_stand_before_the
         worker = await it.worker()
         await it.submit(spec("a"))
         grant = await worker.hear(Grant)
-        may_load = asyncio.Event()
-        real = it.engine._shell._load
-
-        async def load() -> None:
-            await may_load.wait()
-            await real()
-
-        monkeypatch.setattr(it.engine._shell, "_load", load)
+        may_load = it.hold_loads(monkeypatch)
         it.faults.before = [CommitFailed("injected")]
         for number in range(20):
             worker.say(Output(grant.fence, number * 1_000, b"x" * 1_000))

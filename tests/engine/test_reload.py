@@ -124,14 +124,13 @@ def test_a_report_the_core_fails_on_is_answered_and_not_fed_again_when_the_worke
 def test_while_it_loads_renewals_are_answered_and_then_the_workers_say_hello_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "BACKOFF_S", 0.001)
-
     async def story() -> None:
         async with bench(tmp_path) as it:
             await it.submit(spec("a"), spec("b"))
             worker = await it.worker(slots=1)
             grant = await worker.hear(Grant)
-            it.faults.always = FAILED
+            may_load = it.hold_loads(monkeypatch)
+            it.faults.before = [FAILED]
             with pytest.raises(Unavailable):
                 await it.submit(spec("c"))
             worker.say(Started(grant.fence), Renew(41))
@@ -139,7 +138,7 @@ def test_while_it_loads_renewals_are_answered_and_then_the_workers_say_hello_aga
             assert not worker.closed.done()
             refused = Worker(it.engine, "late")
             assert (await refused.closed)[0] == CLOSE_STOPPING
-            it.faults.always = None
+            may_load.set()
             assert (await worker.closed)[0] == CLOSE_STOPPING
             await it.loaded()
             again = await it.worker(slots=1, held=[Held(grant.fence, True)])
