@@ -26,8 +26,14 @@ _lock = allocate_lock()
 
 
 def random_key() -> str:
-    """Return a key for the resends of one call: 32 hex digits."""
-    return os.urandom(16).hex()
+    """Return a key for the resends of one call: 32 hex digits.
+
+    It begins with the time, so that the Master's index of keys grows at its end: at 100,000 kept keys a put whose
+    key fell anywhere cost several times as much.
+    """
+    from time import time_ns
+
+    return f"{time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 def call_key(call: str, body: bytes, environ: Mapping[str, str] | None = None) -> str:
