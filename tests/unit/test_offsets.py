@@ -40,11 +40,22 @@ def test_a_worker_cannot_write_into_the_log_of_another() -> None:
         known().receive("other", Output(7, 0, b"x"))
 
 
-def test_a_log_over_its_limit_is_refused() -> None:
+def test_what_is_over_the_limit_of_a_log_is_acknowledged_and_not_kept() -> None:
     offsets = known()
-    assert offsets.receive("w", Output(7, 0, b"x" * 1_000))
-    with pytest.raises(Gap, match="over 1000"):
-        offsets.receive("w", Output(7, 1_000, b"x"))
+    assert offsets.receive("w", Output(7, 0, b"x" * 900)) == LogChunk(7, 0, b"x" * 900)
+    last = offsets.receive("w", Output(7, 900, b"y" * 300))
+    assert last == LogChunk(7, 900, b"y" * 100)
+    assert offsets.durable(7) == 0
+    offsets.keep(last)
+    assert offsets.durable(7) == 1_200
+    assert offsets.receive("w", Output(7, 1_200, b"z")) is None
+    assert offsets.durable(7) == 1_201
+
+
+def test_a_full_log_goes_on_being_acknowledged_after_a_restart_of_the_master() -> None:
+    offsets = known(durable=1_000)
+    assert offsets.receive("w", Output(7, 5_000, b"z")) is None
+    assert offsets.durable(7) == 5_001
 
 
 def test_an_attempt_that_is_over_takes_no_more_and_a_known_one_begins_only_once() -> None:

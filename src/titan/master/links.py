@@ -277,7 +277,8 @@ class WorkerLinks:
         size = 0
         for chunk in chunks:
             self._offsets.keep(chunk)
-            durable[chunk.fence] = chunk.offset + len(chunk.data)
+            known = self._offsets.durable(chunk.fence)
+            durable[chunk.fence] = chunk.offset + len(chunk.data) if known is None else known
             size += len(chunk.data)
         link.kept(size)
         current = self._links.get(link.name)

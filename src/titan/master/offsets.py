@@ -3,6 +3,9 @@
 An `Output` says where its bytes belong. What was received before is trimmed, a gap is an error of the
 worker, and only durable bytes are acknowledged. This outlives a link: bytes of the old link may be on
 their way to the disk while the new one says hello.
+
+A worker caps its logs by itself. Where this Master's limit is lower, what is over it is acknowledged and
+not kept: closing the link would only have it all sent again.
 """
 
 from collections.abc import Callable, Iterable
@@ -60,25 +63,22 @@ class Offsets:
         return len(self._by_fence)
 
     def receive(self, worker: str, output: Output) -> LogChunk | None:
-        """Return what is new in `output`, None when nothing is; an unknown fence is nobody's log any more.
+        """Return what is new in `output` and is to be kept; None when nothing is.
 
-        Raises Gap when bytes are missing before it, the log is over its limit, or it is another worker's.
+        An unknown fence is nobody's log any more. Raises Gap when bytes are missing before it, or when the log
+        is another worker's.
         """
         offset = self._by_fence.get(output.fence)
         if offset is None:
             return None
         if offset.worker != worker:
             raise Gap(f"the log of {output.fence} is not that of {worker}")
-        if not 0 <= output.offset <= offset.received:
-            raise Gap(f"the log of {output.fence} has {offset.received} bytes, more came for {output.offset}")
-        end = output.offset + len(output.data)
-        if end > self._log_bytes_max:
-            raise Gap(f"the log of {output.fence} is over {self._log_bytes_max} bytes")
-        if end <= offset.received:
-            return None
-        chunk = LogChunk(output.fence, offset.received, output.data[offset.received - output.offset :])
-        offset.received = end
-        return chunk
+        received = offset.received
+        if output.offset < 0 or output.offset > received < self._log_bytes_max:
+            raise Gap(f"the log of {output.fence} has {received} bytes, more came for {output.offset}")
+        offset.received = max(received, output.offset + len(output.data))
+        new = output.data[received - output.offset : self._log_bytes_max - output.offset]
+        return LogChunk(output.fence, received, new) if new and received < self._log_bytes_max else None
 
     def keep(self, chunk: LogChunk) -> None:
         """The bytes of `chunk` are durable."""
@@ -87,6 +87,8 @@ class Offsets:
             offset.durable = chunk.offset + len(chunk.data)
 
     def durable(self, fence: int) -> int | None:
-        """Return how many bytes of the log are durable; None for one that is not known."""
+        """Return up to where the worker may forget the log; None for one that is not known."""
         offset = self._by_fence.get(fence)
-        return offset.durable if offset else None
+        if offset is None:
+            return None
+        return offset.durable if offset.durable < self._log_bytes_max else offset.received
