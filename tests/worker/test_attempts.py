@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from titan.core.link import Piece, WorkerLink
+from titan.model.limits import Limits
 from titan.model.spec import JobSpec, encode_spec
 from titan.model.wire import Ended, Grant, RenewAck, Returned, Started, Welcome, WorkerMessage
 from titan.worker import attempts as attempts_module
@@ -71,11 +72,11 @@ class Bench:
             Workspaces(folder),
             JobEnvironment("http://127.0.0.1:1", folder / "python", {}),
             "/the/python",
+            Limits(),
             changed=self.changed.set,
             relink=self.changed.set,
             say=self.said.append,
         )
-        self.attempts.open()
 
     @property
     def launcher(self) -> Recorder:
@@ -227,3 +228,28 @@ def test_an_end_is_told_after_its_log_and_before_the_clean_up(monkeypatch: pytes
 
     bench(monkeypatch, tmp_path, story)
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"filename": ".."},
+        {"filename": "x/"},
+        {"filename": "a\0b.py"},
+        {"args": ("a\0b",)},
+        {"env": {"A=B": "c"}},
+        {"env": {"TITAN_TOKEN": "stolen"}},
+        {"script": "../../../etc/passwd"},
+    ],
+)
+def test_s47_a_description_that_no_master_should_send_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    async def story(here: Bench) -> None:
+        here.grant(1, msgspec.structs.replace(SPEC, **changes))
+        ended = await here.next(Ended)
+        assert (ended.exit_code, ended.cause) == (127, "start_failed")
+        assert len(here.launcher.orders) == 1
+
+    bench(monkeypatch, tmp_path, story)
+    assert list((tmp_path / "jobs").iterdir()) == []

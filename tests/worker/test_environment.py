@@ -137,3 +137,22 @@ def test_a_job_inherits_no_descriptor(master: MasterDouble, worker: WorkerProces
     script = "#!/bin/sh\nls /proc/self/fd\nreadlink /proc/self/fd/0\n"
     # 3 is the folder that ls reads.
     assert master.run(script, "fds.sh")[1] == "0\n1\n2\n3\n/dev/null\n"
+
+
+def test_s46_a_worker_listens_on_nothing(master: MasterDouble, worker: WorkerProcess) -> None:
+    master.run("print('x')\n")
+    sockets = set()
+    for pid in (worker.process.pid, worker.launcher_pid):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            target = descriptor.readlink().name
+            if target.startswith("socket:["):
+                sockets.add(target.removeprefix("socket:[").removesuffix("]"))
+    listening = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                listening.add(fields[9])
+    assert sockets
+    assert listening
+    assert sockets & listening == set()

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from titan.core.link import Abandon, Forget, Kill, Order, Prepare, WorkerLink, lease_margins_ms
-from titan.model.spec import JobSpec, decode_spec
+from titan.model.limits import Limits
+from titan.model.spec import JobSpec, decode_spec, spec_problems
 from titan.model.wire import Ended, Grant
 from titan.worker import endings
 from titan.worker.environment import JobEnvironment, exact
@@ -30,6 +31,7 @@ from titan.worker.workspace import Workspaces, command, script_name
 GIVE_BACK_DELAY_S = 1.0
 COPIED_AT_ONCE_BYTES = 64 * 1024
 LAUNCHER_PAUSE_S = 0.2
+LAUNCHER_LEAVES_S = 5.0
 NO_SPEC = JobSpec(job_id="", filename="")
 
 
@@ -48,6 +50,7 @@ class Attempts:
         workspaces: Workspaces,
         environment: JobEnvironment,
         python: str,
+        limits: Limits,
         changed: Callable[[], None],
         relink: Callable[[], None],
         say: Callable[[str], None],
@@ -58,6 +61,7 @@ class Attempts:
         self._workspaces = workspaces
         self._environment = environment
         self._python = python
+        self._limits = limits
         self._changed = changed
         self._relink = relink
         self._say = say
@@ -66,28 +70,22 @@ class Attempts:
         self._specs: dict[int, JobSpec] = {}
         self._fetching: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._launcher: LauncherProcess | None = None
         self._launcher_ready = asyncio.Event()
-
-    def open(self) -> None:
-        """Start the launcher."""
-        self._launcher = LauncherProcess(self._report, self._launcher_gone)
-        self._launcher.send(Renewed(self._link.answered_ms))
-        self._launcher_ready.set()
+        self._closed = False
+        self._launcher = self._new_launcher()
 
     async def close(self) -> None:
         """Kill what still runs, wait until it is gone, and let the file work finish."""
+        self._closed = True
         for task in list(self._background):
             task.cancel()
-        if self._launcher is not None:
-            self._launcher.close()
-            await asyncio.to_thread(self._launcher.wait, 5.0)
+        self._launcher.close()
+        await asyncio.to_thread(self._launcher.wait, LAUNCHER_LEAVES_S)
         await asyncio.to_thread(self._files.shutdown, cancel_futures=True)
 
     def answered(self, sent_ms: int) -> None:
         """The Master answered a renewal sent at `sent_ms`: all leases count from there."""
-        if self._launcher is not None:
-            self._launcher.send(Renewed(sent_ms))
+        self._launcher.send(Renewed(sent_ms))
 
     def obey(self, orders: list[Order]) -> None:
         """Carry out what the link decided."""
@@ -99,16 +97,15 @@ class Attempts:
                 if task is not None:
                     task.cancel()
             elif isinstance(order, Kill):
-                if self._launcher is not None:
-                    self._launcher.send(Stop(order.fence, endings.CODES[order.cause], order.grace_ms))
+                self._launcher.send(Stop(order.fence, endings.CODES[order.cause], order.grace_ms))
             elif isinstance(order, Forget):
                 self._logs.forget(order.fence)
         self._changed()
 
     def sweep(self) -> None:
         """Remove what has been kept long enough."""
-        self._files.submit(self._workspaces.sweep, frozenset(self._specs))
-        self._files.submit(self._scripts.sweep)
+        self._do_later(self._remove_expired, frozenset(self._specs))
+        self._do_later(self._scripts.sweep)
 
     # From the grant to the launcher
 
@@ -117,6 +114,10 @@ class Attempts:
             spec = decode_spec(grant.spec)
         except msgspec.DecodeError as error:
             self._refuse(grant, str(error))
+            return
+        # The Master has checked it too; but what names files and programs here is checked here.
+        if problems := spec_problems(spec, self._limits):
+            self._refuse(grant, problems[0].message)
             return
         script = self._scripts.kept(spec.script)
         # A small file at hand is copied on the spot: threads would cost more than the job's fork.
@@ -169,7 +170,7 @@ class Attempts:
             self._clean(fence)
             self._give_back(fence, f"no pipe for it can be made here: {error.strerror}")
             return
-        if self._launcher is None or not self._link.hand_over(fence):
+        if not self._link.hand_over(fence):
             os.close(reading)
             os.close(writing)
             self._clean(fence)
@@ -221,10 +222,19 @@ class Attempts:
         if ended.exit_code == 0 and not ended.cause:
             self._clean(ended.fence)
         else:
-            self._files.submit(self._workspaces.keep, ended.fence)
+            self._do_later(self._workspaces.keep, ended.fence)
 
     def _clean(self, fence: int) -> None:
-        self._files.submit(self._remove, fence)
+        self._do_later(self._remove, fence)
+
+    def _do_later(self, work: Callable[..., None], *args: object) -> None:
+        # What is left over at the worker's end, its next start finds.
+        if not self._closed:
+            self._files.submit(work, *args)
+
+    def _remove_expired(self, living: frozenset[int]) -> None:
+        for fence in self._workspaces.expired(living):
+            self._remove(fence)
 
     def _remove(self, fence: int) -> None:
         try:
@@ -233,7 +243,6 @@ class Attempts:
             self._say(f"the folder of attempt {fence} cannot be removed: {error}")
 
     def _launcher_gone(self) -> None:
-        self._launcher = None
         self._launcher_ready.clear()
         self._spawn(self._replace_launcher())
 
@@ -244,11 +253,17 @@ class Attempts:
         lost = list(self._specs)
         self._specs.clear()
         for fence in lost:
-            self._files.submit(self._workspaces.keep, fence)
+            self._do_later(self._workspaces.keep, fence)
         self.obey(self._link.lost(lost))
         await asyncio.sleep(LAUNCHER_PAUSE_S)
-        self.open()
+        self._launcher = self._new_launcher()
         self._relink()
+
+    def _new_launcher(self) -> LauncherProcess:
+        launcher = LauncherProcess(self._report, self._launcher_gone)
+        launcher.send(Renewed(self._link.answered_ms))
+        self._launcher_ready.set()
+        return launcher
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

@@ -48,7 +48,11 @@ class LauncherProcess:
         return self._process.pid
 
     def send(self, order: Order, descriptor: int | None = None) -> None:
-        """Give an order; `descriptor` goes with it and is closed here."""
+        """Give an order; `descriptor` goes with it and is closed here. One that is gone takes no orders."""
+        if self._socket.fileno() < 0:
+            if descriptor is not None:
+                os.close(descriptor)
+            return
         self._outgoing.append((encode_order(order), descriptor))
         if len(self._outgoing) == 1:
             self._send_waiting()

@@ -119,6 +119,7 @@ class Worker:
             Workspaces(folder),
             JobEnvironment(config.url, folder / "python", environ, config.pass_env),
             sys.executable,
+            limits,
             changed=self._changed,
             relink=self._connection.drop,
             say=self.say,
@@ -131,7 +132,6 @@ class Worker:
     async def run(self) -> int:
         """Work until stopped; return the exit code. No job is left when this returns."""
         self._loop.set_exception_handler(self._fault)
-        self._attempts.open()
         tasks = [asyncio.create_task(part) for part in (self._connect(), self._announce(), self._stop_in_order())]
         for task in tasks:
             task.add_done_callback(raise_again)

@@ -80,15 +80,20 @@ class Workspaces:
         except FileNotFoundError:
             return
 
-    def sweep(self, living: Container[int]) -> None:
-        """Remove the folders of failed attempts whose day is over. Raises OSError."""
+    def expired(self, living: Container[int]) -> list[int]:
+        """Return the attempts not `living` whose folders have been kept for their day."""
+        found = []
         oldest = time.time() - KEPT_AFTER_FAILURE_S
-        for entry in list(os.scandir(self._jobs)):
-            fence = int(entry.name) if entry.name.isdigit() else None
-            if fence is None or fence in living:
+        for name in os.listdir(self._jobs):
+            if not name.isdigit() or int(name) in living:
                 continue
-            if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                self.remove(fence)
+            try:
+                kept_since = os.lstat(f"{self._jobs}/{name}").st_mtime
+            except FileNotFoundError:
+                continue
+            if kept_since < oldest:
+                found.append(int(name))
+        return found
 
     def _folder(self, fence: int) -> str:
         return f"{self._jobs}/{fence}"
