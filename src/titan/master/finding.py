@@ -106,7 +106,7 @@ def _no_run(connection: Connection, text: str) -> TitanError:
     if isinstance(queries.lookup_job(connection, text), Found):
         return NotFound(
             f"there is no run {shown(text)}: that is the id of a job",
-            hint=f"name its run, or ask for /api/v1/jobs/lookup?id={text}",
+            hint=f"name its run; titan explain {text} and titan logs {text} take the id of a job",
         )
     return NotFound(f"there is no run {shown(text)}", hint="titan ps lists the runs; 4 digits of an id are enough")
 
