@@ -211,7 +211,7 @@ def test_an_unknown_run_is_named_in_the_error(master: Master, text: str) -> None
 
 def test_a_job_s_id_where_a_run_is_asked_for_says_so(master: Master) -> None:
     master.submit(waiting("a-job-and-no-run"))
-    refused(master.get("/runs/a-job-and-no-run"), 404, "not_found", "that is the id of a job", "lookup")
+    refused(master.get("/runs/a-job-and-no-run"), 404, "not_found", "that is the id of a job", "titan explain a-job-and-no-run")
 
 
 def test_a_prefix_of_several_runs_is_refused_with_their_ids(
