@@ -100,12 +100,11 @@ class Lifecycle:
         children, job.children = job.children, None
         if children:
             self._pass_on(job, children)
-        self.settle(run)
+        if not run.jobs:
+            self._end(run)
 
-    def settle(self, run: Run) -> None:
-        """End `run` when all its jobs are final."""
-        if run.jobs or run.entering or run.run_id not in self.memory.runs:
-            return
+    def _end(self, run: Run) -> None:
+        """All jobs of `run` are final."""
         outcome = run_outcome(run.jobs_failed, run.jobs_dead, run.cancelled_on_request)
         self.memory.move_run(run, outcome, ended_ms=self.memory.now.wall_ms)
         self.memory.leave_run(run)

@@ -51,7 +51,6 @@ class Run(RunRow, kw_only=True):
     roots: list[Job] = []
     unlinked: dict[str, list[Job]] = {}
     states: dict[JobState, int] = {}
-    entering: bool = False
     saved_state: str = ""
     saved_generation: int = 0
 

@@ -87,7 +87,7 @@ class Runs:
             return refused
         del self.memory.staged[run.run_id]
         run.unlinked = {}
-        roots, run.roots, run.entering = run.roots, [], True
+        roots, run.roots = run.roots, []
         self.memory.move_run(run, RunEvent.FLIP)
         self._show(run)
         self.lifecycle.in_slices(self._enter(run, roots))
@@ -245,9 +245,8 @@ class Runs:
             if not job.waiting_for:
                 free.append(job)
         for job, why in doomed:
-            if job.state not in FINAL_JOB_STATES:
-                self.lifecycle.finish(job, JobEvent.CANCEL, why)
-        return [job for job in free if job.state not in FINAL_JOB_STATES]
+            self.lifecycle.finish(job, JobEvent.CANCEL, why)
+        return free
 
     def _meet_finished(self, job: Job, spec: JobSpec, finished: dict[str, JobRow]) -> str:
         """Count off the parents that have completed; return why `job` is doomed if one ended otherwise."""
@@ -271,8 +270,6 @@ class Runs:
             if job.job_id in run.jobs and not job.queue_seq:
                 self.lifecycle.enter(job)
             yield
-        run.entering = False
-        self.lifecycle.settle(run)
 
     def _with_children(self, run: Run) -> list[Run]:
         found, at = [run], 0

@@ -131,7 +131,6 @@ class Scheduler:
                 self._expect(job_row.affinity_worker)
         doomed = self._link(snapshot.edges)
         for run in list(self.memory.runs.values()):
-            run.entering = True
             self.lifecycle.in_slices(self._settle_loaded(run, doomed.get(run.run_id, set())))
         return self._finish_decision()
 
@@ -262,10 +261,8 @@ class Scheduler:
             else:
                 self.lifecycle.enter(job)
             yield
-        run.entering = False
         if run.cancel_requested:
             self.lifecycle.cancel_all(run)
-        self.lifecycle.settle(run)
 
 
 def _loaded_run(row: RunRow) -> Run:

@@ -164,12 +164,14 @@ def test_what_comes_with_a_command_is_committed_with_it_and_not_without(h: Harne
     def new(digit: str) -> NewRun:
         return NewRun(digit * 32, "r", digit * 32, digit * 32)
 
-    h.accept(SubmitRun(new("a"), (job("a"),), key("submit")))
+    blob = Insert("blobs", {"sha256": "0" * 64, "size": 1, "data": b"x", "created_ms": 1})
+    h.accept(SubmitRun(new("a"), (job("a"),), (*key("submit"), blob, blob)))
     h.accept(ExtendRun("a" * 32, (job("b"),), {}, key("extend")))
     h.accept(StageRun(new("b"), 1, key("stage")))
     h.accept(StageJobs("b" * 32, (job("a"),), key("jobs")))
     h.accept(FlipRun("b" * 32, key("flip")))
     h.refused(ExtendRun("a" * 32, (job("b"),), {}, key("refused")))
+    assert len(h.store.tables["blobs"]) == 1
     assert [row["key"] for row in h.store.tables["idempotency"].values()] == [
         "submit", "extend", "stage", "jobs", "flip"
     ]  # fmt: skip

@@ -5,7 +5,8 @@ import pytest
 from tests.unit.core.harness import Harness, job
 from titan.core import reasons
 from titan.core.changes import Update
-from titan.core.events import AttemptEnded, CancelRun, Tick, WorkerDisconnected
+from titan.core.events import AttemptEnded, CancelRun, Now, Tick, WorkerDisconnected
+from titan.core.scheduler import TIMERS_AN_EVENT
 from titan.model.states import JobState, RunState
 from titan.model.wire import (
     CAUSE_LEASE,
@@ -309,6 +310,18 @@ def test_a_timer_that_no_longer_matters_does_nothing() -> None:
     h.end(run_id, "j")
     assert not h.tell(Tick()).changes
     assert h.state(run_id, "k") == JobState.DELAYED
+
+
+def test_many_timers_due_at_once_are_worked_off_in_slices() -> None:
+    h = Harness()
+    run_id = h.submit(*(job(f"j{number}", delay_ms=1_000) for number in range(2 * TIMERS_AN_EVENT + 50)))
+    h.now = Now(h.now.mono_ms + 1_000, h.now.wall_ms + 1_000)
+    for ready in (TIMERS_AN_EVENT, 2 * TIMERS_AN_EVENT):
+        decision = h.tell(Tick())
+        assert list(h.states(run_id).values()).count(JobState.QUEUED) == ready
+        assert decision.wake_ms == h.now.mono_ms
+    assert h.tell(Tick()).wake_ms is None
+    assert set(h.states(run_id).values()) == {JobState.QUEUED}
 
 
 def test_timers_of_jobs_that_are_over_are_not_kept_until_they_are_due() -> None:

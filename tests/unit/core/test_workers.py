@@ -302,6 +302,19 @@ def test_f47_a_worker_that_flaps_is_forgotten_once_and_leaves_nothing(h: Harness
     assert not h.scheduler.memory.timers
 
 
+def test_a_lease_outlives_the_memory_of_its_worker(h: Harness) -> None:
+    # Of that name another machine came and went meanwhile.
+    run_id = h.submit(job("j", lease_s=600))
+    h.worker(slots=0, incarnation="2", boot_id="other")
+    h.tell(WorkerDisconnected("w", "2"))
+    h.wait(FORGET_WORKER_MS)
+    assert h.scheduler.worker_list() == []
+    assert h.state(run_id, "j") == JobState.ASSIGNED
+    assert h.reason(run_id, "j") == reasons.WAIT_LEASE
+    h.wait(605_000 - FORGET_WORKER_MS)
+    assert h.state(run_id, "j") == JobState.QUEUED
+
+
 def test_a_worker_that_came_back_is_not_forgotten(h: Harness) -> None:
     h.tell(WorkerDisconnected("w", "1"))
     h.wait(FORGET_WORKER_MS - 1)
