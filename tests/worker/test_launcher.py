@@ -218,6 +218,21 @@ def test_the_launcher_dies_and_main_processes_with_it(launcher: Launcher) -> Non
     assert death.wait()
 
 
+def test_each_of_many_starts_and_ends_once_in_that_order(launcher: Launcher) -> None:
+    # Descriptors and pids of those that ended are used again by those that start.
+    null = os.open("/dev/null", os.O_WRONLY)
+    kinds: dict[int, list[int]] = {}
+    given = 0
+    while len([1 for seen in kinds.values() if frames.ENDED in seen]) < 400:
+        while given < 400 and given - len([1 for seen in kinds.values() if frames.ENDED in seen]) < 6:
+            given += 1
+            launcher.order(Start(given, b"/", [b"/bin/true"], []), null)
+        report = launcher.report()
+        kinds.setdefault(report.fence, []).append(report.kind)
+    os.close(null)
+    assert set(map(tuple, kinds.values())) == {(frames.STARTED, frames.ENDED)}
+
+
 def test_orders_in_pieces_and_in_heaps(launcher: Launcher) -> None:
     null = os.open("/dev/null", os.O_WRONLY)
     order = frames.encode_order(Start(1, b"/", [b"/bin/true", b"x" * 70_000], []))

@@ -1,5 +1,6 @@
 """Logs: every byte in order, a cap that says so, memory that does not grow, nobody who waits."""
 
+import fcntl
 import hashlib
 import os
 import queue
@@ -84,6 +85,18 @@ def test_a_pipe_that_others_hold_is_not_waited_for(logs: Logs, loop: Loop) -> No
     with pytest.raises(BrokenPipeError):
         os.write(writing, b"after")
     os.close(writing)
+
+
+def test_all_that_was_written_before_the_end_is_there(tmp_path: Path, loop: Loop) -> None:
+    logs = Logs(tmp_path / "spool", loop.call, loop.grew)
+    reading, writing = os.pipe()
+    # More than one turn of the thread takes.
+    size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.write(writing, b"x" * size)
+    logs.add(1, reading)
+    assert finish(logs, loop, 1) == b"x" * size
+    os.close(writing)
+    logs.close()
 
 
 def test_a_log_without_a_pipe_has_our_line_only(logs: Logs, loop: Loop) -> None:

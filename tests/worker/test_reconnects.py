@@ -152,6 +152,13 @@ def test_f45_garbage_drops_the_link_and_not_the_job(master: MasterDouble, worker
     assert "does not speak our protocol" in worker.close()
 
 
+def test_a_job_lives_though_no_renewal_was_answered_yet(master: MasterDouble, start_worker: StartWorker) -> None:
+    # Its lease counts from the hello.
+    master.answers_renewals = False
+    start_worker()
+    assert master.run("print('alive')\n")[1] == "alive\n"
+
+
 def test_answers_to_old_renewals_are_ignored(master: MasterDouble, worker: WorkerProcess) -> None:
     master.send(RenewAck(seq=10_000), RenewAck(seq=0))
     assert master.run("print('x')\n")[1] == "x\n"
