@@ -23,6 +23,8 @@ _BUFFER_BYTES = 128 * 1024
 # ends then costs its worker one message instead of two.
 _NEWS_WAIT_S = 0.02
 _NEWS_BYTES = 64 * 1024
+# The thread is woken to remove larger files only.
+_UNLINKED_AT_ONCE_BYTES = 1024 * 1024
 # The Master's limit on a log covers the lines that are ours.
 LINES_BYTES_MAX = 4096
 
@@ -32,7 +34,7 @@ Run = Callable[..., object]
 class _Spool:
     """One attempt's log. `total` bytes are in the file; `lost` could not be kept, and `why`."""
 
-    __slots__ = ("ends_line", "fence", "file", "lost", "path", "pipe", "total", "why")
+    __slots__ = ("ends_line", "fence", "file", "finished", "lost", "path", "pipe", "total", "why")
 
     def __init__(self, fence: int, pipe: int, path: Path) -> None:
         self.fence = fence
@@ -43,6 +45,7 @@ class _Spool:
         self.lost = 0
         self.why = ""
         self.ends_line = True
+        self.finished = False
 
     def append(self, data: memoryview) -> None:
         """Write all of `data`, or count what could not be written."""
@@ -57,6 +60,13 @@ class _Spool:
         except OSError as error:
             self.lost += len(data)
             self.why = error.strerror or type(error).__name__
+
+    def remove(self) -> None:
+        """Close the file and remove it."""
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+            self.path.unlink(missing_ok=True)
 
 
 class Logs:
@@ -107,7 +117,12 @@ class Logs:
         What others may still write into the pipe is not waited for.
         """
         spool = self._spools[fence]
-        self._ask(lambda: self._finish(spool, line, done))
+
+        def told(total: int) -> None:
+            spool.finished = True
+            done(total)
+
+        self._ask(lambda: self._finish(spool, line, told))
 
     def read(self, fence: int, offset: int, length: int) -> bytes:
         """Return `length` bytes of the log that `grew` or `finish` has told of.
@@ -123,7 +138,11 @@ class Logs:
     def forget(self, fence: int) -> None:
         """Close and remove the log of `fence`; nothing to do when there is none."""
         spool = self._spools.pop(fence, None)
-        if spool is not None:
+        if spool is None:
+            return
+        if spool.finished and spool.total <= _UNLINKED_AT_ONCE_BYTES:
+            spool.remove()
+        else:
             self._ask(lambda: self._forget(spool))
 
     def close(self) -> None:
@@ -216,9 +235,7 @@ class Logs:
 
     def _forget(self, spool: _Spool) -> bool:
         self._unwatch(spool)
-        if spool.file >= 0:
-            os.close(spool.file)
-            spool.path.unlink(missing_ok=True)
+        spool.remove()
         return False
 
     def _tell(self) -> None:
