@@ -108,7 +108,7 @@ def test_a_warning_counts_the_jobs_that_nobody_can_run_now(master: Master) -> No
 # Prove: the same twice is done once
 
 
-def test_f3_a_resent_submission_is_the_same_run(master: Master) -> None:
+def test_i3_a_resent_submission_is_the_same_run(master: Master) -> None:
     key = {"Idempotency-Key": "resent-1"}
     first = master.post("/runs", body({"job_id": "a", "requirement": ["NOWHERE"]}), headers=key)
     second = master.post("/runs", body({"job_id": "a", "requirement": ["NOWHERE"]}), headers=key)

@@ -54,7 +54,7 @@ def test_output_that_python_did_not_flush_before_a_crash(master: MasterDouble, w
     assert master.run(script)[1] == "a whole line\n[titan] killed by SIGKILL (Killed)\n"
 
 
-def test_f25_a_timeout_ends_a_tree_that_ignores_term(master: MasterDouble, worker: WorkerProcess) -> None:
+def test_i25_a_timeout_ends_a_tree_that_ignores_term(master: MasterDouble, worker: WorkerProcess) -> None:
     script = IGNORE_TERM + FAMILY + "print('main', os.getpid(), flush=True)\nwhile True:\n    signal.pause()\n"
     ended, log = master.run(script, timeout_s=0.5)
     assert (ended.cause, ended.signal, ended.exit_code) == (CAUSE_TIMEOUT, 9, 137)

@@ -300,7 +300,7 @@ def test_a_run_cancelled_while_it_enters_grants_nothing_more_and_ends() -> None:
     assert not h.scheduler.memory.runs
 
 
-def test_f31_a_master_killed_between_the_slices_of_a_cancel_goes_on_with_it() -> None:
+def test_f2_a_master_killed_between_the_slices_of_a_cancel_goes_on_with_it() -> None:
     h = Harness()
     h.worker("w", 2)
     run_id = large(h, 3_000)

@@ -45,7 +45,7 @@ def test_a_dag_is_accepted_in_any_order(jobs: list[JobSpec]) -> None:
 
 
 @given(dags(least=2), st.data())
-def test_a_planted_cycle_is_refused_and_walked_along(jobs: list[JobSpec], data: st.DataObject) -> None:
+def test_i16_a_planted_cycle_is_refused_and_walked_along(jobs: list[JobSpec], data: st.DataObject) -> None:
     ring = data.draw(st.lists(st.sampled_from([spec.job_id for spec in jobs]), min_size=2, max_size=5, unique=True))
     by_id = {spec.job_id: spec for spec in jobs}
     for parent, child in zip(ring, [*ring[1:], ring[0]], strict=True):
@@ -62,7 +62,7 @@ def test_a_planted_cycle_is_refused_and_walked_along(jobs: list[JobSpec], data: 
 
 
 @given(dags(), st.data())
-def test_an_unknown_parent_is_named_with_its_job(jobs: list[JobSpec], data: st.DataObject) -> None:
+def test_i16_an_unknown_parent_is_named_with_its_job(jobs: list[JobSpec], data: st.DataObject) -> None:
     spec = data.draw(st.sampled_from(jobs))
     [problem] = problems_of(replaced(jobs, with_parents(spec, "ghost")))
     assert (problem.job_id, problem.field) == (spec.job_id, "parents")
@@ -70,7 +70,7 @@ def test_an_unknown_parent_is_named_with_its_job(jobs: list[JobSpec], data: st.D
 
 
 @given(dags(), st.data())
-def test_an_id_given_twice_is_named(jobs: list[JobSpec], data: st.DataObject) -> None:
+def test_i16_an_id_given_twice_is_named(jobs: list[JobSpec], data: st.DataObject) -> None:
     spec = data.draw(st.sampled_from(jobs))
     place = data.draw(st.integers(0, len(jobs)))
     [problem] = problems_of([*jobs[:place], job(spec.job_id), *jobs[place:]])

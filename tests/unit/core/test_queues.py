@@ -163,7 +163,7 @@ def test_10000_jobs_of_three_runs_take_turns_and_the_urgent_go_first() -> None:
 
 @settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(0, 40))
-def test_f19_no_stream_of_urgent_jobs_holds_a_job_up_beyond_the_stated_bound(old: int, before: int) -> None:
+def test_i19_no_stream_of_urgent_jobs_holds_a_job_up_beyond_the_stated_bound(old: int, before: int) -> None:
     maker, queue = Maker(), ReadyQueue()
     for _ in range(before):
         maker.add(queue, "U", priority=9)
