@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from tests.unit.sources import ROOT
-from titan.core.reasons import REMEDIES
+from titan.core import reasons
 from titan.core.states import JOB_TRANSITIONS, RUN_TRANSITIONS, JobEvent, RunEvent
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState, RunState
 
 PAGE = ROOT / "docs" / "states.md"
-Table = Mapping[StrEnum, Mapping[StrEnum, StrEnum]]
+Table = Mapping[Any, Mapping[Any, StrEnum]]
 
 STATES: Mapping[StrEnum, str] = {
     JobState.BLOCKED: "its parents have not completed",
@@ -47,6 +48,20 @@ EVENTS: Mapping[StrEnum, str] = {
     JobEvent.REOPEN: "`retry` of the run: the next generation begins",
 }
 
+ENDS: Mapping[str, str] = {
+    reasons.END_EXIT_CODE: "it ended with an exit code other than 0",
+    reasons.END_SIGNAL: "a signal ended it",
+    reasons.END_TIMEOUT: "it ran for longer than `timeout_s`",
+    reasons.END_OUT_OF_MEMORY: "the kernel killed it for its memory",
+    reasons.END_START_FAILED: "it could not be started",
+    reasons.END_LOST: "its worker is gone, or had lost it",
+    reasons.END_WORKER_DEATHS: "the third worker was lost with it",
+    reasons.END_WORKER_STOP: "its worker was stopped in order",
+    reasons.END_PARENT_FAILED: "a job it waits for, directly or not, failed",
+    reasons.END_PARENT_CANCELLED: "a job it waits for, directly or not, was cancelled",
+    reasons.END_CANCELLED: "somebody asked for its end",
+}
+
 
 def render() -> str:
     """Return the page."""
@@ -80,7 +95,15 @@ def render() -> str:
             "",
             "| reason | what would help |",
             "|---|---|",
-            *(f"| {reason} | {remedy} |" for reason, remedy in REMEDIES.items()),
+            *(f"| {reason} | {remedy} |" for reason, remedy in reasons.REMEDIES.items()),
+            "",
+            "## Why a job ended, or goes round again",
+            "",
+            "A job's `reason`, beside its state. It is empty for a job that completed.",
+            "",
+            "| reason | what happened |",
+            "|---|---|",
+            *(f"| {reason} | {meaning} |" for reason, meaning in ENDS.items()),
             "",
         ]
     )

@@ -1,6 +1,7 @@
 """docs/states.md says what the table says, and the table speaks of every state there is."""
 
-from tests.unit.states_page import EVENTS, PAGE, RUNS, STATES, render
+from tests.unit.states_page import ENDS, EVENTS, PAGE, RUNS, STATES, render
+from titan.core import reasons
 from titan.core.states import JOB_TRANSITIONS, RUN_TRANSITIONS, JobEvent
 from titan.model.states import JobState, RunState
 
@@ -13,6 +14,10 @@ def test_every_state_and_event_is_explained() -> None:
     assert set(STATES) == set(JobState) == set(JOB_TRANSITIONS)
     assert set(RUNS) == set(RunState) == set(RUN_TRANSITIONS)
     assert set(EVENTS) == set(JobEvent)
+
+
+def test_every_reason_of_an_end_is_explained() -> None:
+    assert set(ENDS) == {value for name, value in vars(reasons).items() if name.startswith("END_")}
 
 
 def test_the_page_shows_every_move() -> None:

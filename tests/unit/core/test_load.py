@@ -17,6 +17,7 @@ from titan.core.events import (
     NewRun,
     StageJobs,
     StageRun,
+    WorkerConnected,
     WorkerRenewed,
 )
 from titan.core.memory import ATTEMPT_COLUMNS, JOB_COLUMNS, RUN_COLUMNS
@@ -247,6 +248,23 @@ def test_events_between_the_slices_of_a_load_find_a_whole_world() -> None:
     assert (h.state(MAIN, "j899"), h.state(MAIN, "j0")) == (JobState.CANCELLED, JobState.COMPLETED)
     assert h.state(MAIN, "last") in (JobState.QUEUED, JobState.ASSIGNED)
     assert h.scheduler.stats()["queues"]["GENERAL"] + 3 == 899
+
+
+def test_what_stands_behind_a_failure_is_not_started_by_its_other_parents_while_a_load_goes_on() -> None:
+    h = Harness()
+    h.worker("w", 9)
+    children = [job(f"c{number}", "bad") for number in range(2_000)]
+    h.submit(job("bad"), job("good"), *children, job("both", "bad", "good"), run_id=MAIN)
+    name, incarnation, fence = h.holder(MAIN, "bad")
+    h.tell(AttemptEnded(name, incarnation, Ended(fence, 1), 0.0), settle=False)
+    h.crash(settle=False)
+    h.tell(
+        WorkerConnected("w", "1", "boot", ("GENERAL",), 9, (Held(h.job(MAIN, "good")["fence"], True),)), settle=False
+    )
+    h.tell(AttemptEnded("w", "1", Ended(h.job(MAIN, "good")["fence"], 0), 0.0), settle=False)
+    assert (h.state(MAIN, "good"), h.state(MAIN, "both")) == (JobState.COMPLETED, JobState.BLOCKED)
+    h.settle()
+    assert h.state(MAIN, "both") == JobState.CANCELLED
 
 
 def test_a_load_tells_nobody_anything_before_its_workers_are_back() -> None:

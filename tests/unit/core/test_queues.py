@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from tests.unit.core.harness import Harness, job
 from titan.core import queues
 from titan.core.memory import Job
-from titan.core.queues import AGEING_PERIOD, ReadyQueue
+from titan.core.queues import ReadyQueue
+
+PERIOD = 16  # the agreed figure: every 16th dispatch takes the oldest
 
 
 class Maker:
@@ -62,7 +64,7 @@ class Naive:
 
     def take(self) -> Job:
         self.taken += 1
-        if self.taken % AGEING_PERIOD == 0:
+        if self.taken % PERIOD == 0:
             return self.jobs.pop(0)
         priority = self.head()
         turns = self.turns[priority]
@@ -129,6 +131,21 @@ def test_a_sweep_changes_nothing_that_anybody_sees(ops: list[tuple[str, str, int
         assert queue.count == 0
 
 
+def test_after_a_sweep_the_turns_go_on_where_they_were() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queues, "_STALE_MIN", 0)
+        maker, queue, naive = Maker(), ReadyQueue(), Naive()
+        for number in range(120):
+            naive.add(maker.add(queue, "BDAC"[number % 4]))
+        for _ in range(5):
+            assert queue.take() is naive.take()
+        while len(naive.jobs) > 20:
+            queue.remove(naive.jobs.pop())
+        order = [queue.take() for _ in range(20)]
+        assert order == [naive.take() for _ in range(20)]
+        assert [each.run_id for each in order[:4]] == ["D", "A", "C", "B"]
+
+
 def test_an_empty_queue_has_no_next() -> None:
     queue = ReadyQueue()
     for ask in (queue.take, queue.head_priority, queue.oldest):
@@ -145,14 +162,14 @@ def test_10000_jobs_of_three_runs_take_turns_and_the_urgent_go_first() -> None:
     order = [queue.take() for _ in range(10_000)]
     assert {id(each) for each in order} == {id(each) for each in [*waiting, *urgent]}
 
-    by_turn = [each for number, each in enumerate(order, 1) if number % AGEING_PERIOD]
-    by_age = [each for number, each in enumerate(order, 1) if not number % AGEING_PERIOD]
+    by_turn = [each for number, each in enumerate(order, 1) if number % PERIOD]
+    by_age = [each for number, each in enumerate(order, 1) if not number % PERIOD]
     assert by_turn[:10] == urgent
     shares = Counter(each.run_id for each in by_turn[10:310])
     assert shares == {"A": 100, "B": 100, "C": 100}
     # The run of 290 is done after three turns each, long before the run of 9,000, which came first.
     last = {run_id: max(place for place, each in enumerate(order) if each.run_id == run_id) for run_id in counts}
-    assert last["C"] <= 3 * 290 * AGEING_PERIOD / (AGEING_PERIOD - 1) + AGEING_PERIOD
+    assert last["C"] <= 3 * 290 * PERIOD / (PERIOD - 1) + PERIOD
     assert last["B"] < 3_000
     assert last["A"] == 9_999
     assert [each.ordinal for each in by_age] == sorted(each.ordinal for each in by_age)
@@ -170,11 +187,11 @@ def test_i19_no_stream_of_urgent_jobs_holds_a_job_up_beyond_the_stated_bound(old
         queue.take()
     patient = [maker.add(queue, "P", priority=0) for _ in range(old)]
     dispatched: dict[int, int] = {}
-    for number in range(1, AGEING_PERIOD * old + 1):
+    for number in range(1, PERIOD * old + 1):
         maker.add(queue, "U", priority=9)
         dispatched[id(queue.take())] = number
     for older, each in enumerate(patient):
-        assert dispatched[id(each)] <= AGEING_PERIOD * (older + 1)
+        assert dispatched[id(each)] <= PERIOD * (older + 1)
 
 
 def test_a_queue_is_as_large_as_what_waits_in_it() -> None:

@@ -131,7 +131,7 @@ def test_a_retry_read_before_the_end_was_committed_is_refused_and_breaks_nothing
     # The caller saw the run RUNNING; by now it has ended here, and its rows say otherwise.
     run_id = h.submit(job("j"))
     h.start(run_id, "j")
-    early = h.retry(run_id)
+    early = h.retry(run_id, "j")
     h.end(run_id, "j", 1)
     assert h.refused(early).code == "conflict"
     assert h.accept(h.retry(run_id)).answer["generation"] == 2
@@ -181,6 +181,14 @@ def test_every_guard_names_the_generation_it_believes_in(h: Harness) -> None:
         for decision in (opened, later)
     ]
     assert believed == [{1, 2}, {2}]  # what opens it finds the old one, what follows the new
+
+
+def test_of_two_retries_at_once_the_second_finds_the_run_living(h: Harness) -> None:
+    run_id = half_failed(h)
+    first, second = h.retry(run_id), h.retry(run_id)
+    h.accept(first)
+    assert h.refused(second).code == "conflict"
+    assert h.run(run_id)["generation"] == 2
 
 
 def test_two_retries_of_the_same_rows_cannot_both_be_kept(h: Harness) -> None:

@@ -185,6 +185,17 @@ def test_a_renewal_begins_every_lease_of_the_process_anew(h: Harness) -> None:
     assert h.job(run_id, "a")["losses"] == 0
 
 
+def test_only_its_own_process_renews_a_lease(h: Harness) -> None:
+    run_id = h.submit(job("j"))
+    for _ in range(13):
+        h.wait(4_999)
+        h.tell(WorkerRenewed("w", "0"))
+        h.tell(WorkerRenewed("other", "1"))
+    assert h.state(run_id, "j") == JobState.ASSIGNED
+    h.wait(13)
+    assert h.state(run_id, "j") == JobState.QUEUED
+
+
 def test_a_grant_begins_a_lease_of_its_own(h: Harness) -> None:
     h.wait(50_000)
     run_id = h.submit(job("j"))
