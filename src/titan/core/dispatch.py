@@ -105,7 +105,7 @@ class Dispatcher:
             self._drop_if_empty(key)
             if key not in self.queues:
                 del served[key]
-            if self.memory.runs[job.run_id].cancel_requested:
+            if self.memory.is_cancelled(job):
                 continue  # its cancel is on the way; once that is acknowledged, nothing of the run is granted
             self.grants += 1
             self._grant(job, worker)

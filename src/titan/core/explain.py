@@ -45,7 +45,7 @@ class Explainer:
         return Explanation(job.run_id, job.job_id, job.state, reason, message, remedy, details)
 
     def _of(self, job: Job) -> tuple[str, str, dict[str, Any]]:
-        if self.memory.runs[job.run_id].cancel_requested and job.state not in HELD:
+        if self.memory.is_cancelled(job) and job.state not in HELD:
             return reasons.CANCELLING, "its run is being cancelled, and it is cancelled with it", {}
         if job.state == JobState.BLOCKED:
             return self._blocked(job)
@@ -113,7 +113,7 @@ class Explainer:
 
     def _with_worker(self, job: Job) -> tuple[str, str, dict[str, Any]]:
         details: dict[str, Any] = {"worker": job.worker, "attempt": job.attempt, "fence": str(job.fence)}
-        if job.cancel_requested:
+        if self.memory.is_cancelled(job):
             return reasons.CANCELLING, f"is being cancelled; worker {job.worker} stops it", details
         worker = self.memory.workers.get(job.worker)
         attempt = self.memory.attempts[job.fence]

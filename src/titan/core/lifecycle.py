@@ -128,7 +128,7 @@ class Lifecycle:
         started = attempt.state == AttemptState.RUNNING
         known = {"cause": reasons.CAUSE_LOST} if ended is None else end_values(ended)
         self.memory.close_attempt(attempt, AttemptState.LOST, **known)
-        if job.cancel_requested:
+        if self.memory.is_cancelled(job):
             self.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED)
         elif job.on_lost == "fail":
             self.finish(job, JobEvent.FAIL, reason)
@@ -149,10 +149,8 @@ class Lifecycle:
             self.memory.send(attempt.worker, attempt.incarnation, Stop(job.fence))
 
     def cancel_all(self, run: Run) -> None:
-        """Cancel every job of a run whose flag is set: those with a worker at once, the rest in slices."""
-        for fence in list(run.living):
-            self.request_cancel(self.memory.job_of(self.memory.attempts[fence]))
-        self.in_slices(self._cancel_waiting(list(run.jobs.values())))
+        """Cancel every job of a run whose flag is set, in slices: first those with a worker, which takes time."""
+        self.in_slices(self._cancel_jobs(run))
 
     def _pass_on(self, parent: Job, children: list[Job]) -> None:
         if parent.state == JobState.COMPLETED:
@@ -175,8 +173,9 @@ class Lifecycle:
                 self.unblock(child)
             yield
 
-    def _cancel_waiting(self, jobs: list[Job]) -> Iterator[None]:
-        for job in jobs:
+    def _cancel_jobs(self, run: Run) -> Iterator[None]:
+        held = [self.memory.job_of(self.memory.attempts[fence]) for fence in run.living]
+        for job in [*held, *run.jobs.values()]:
             if job.state not in FINAL_JOB_STATES:
                 self.request_cancel(job)
             yield

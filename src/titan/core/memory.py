@@ -123,6 +123,10 @@ class Memory:
         run = self.runs.get(run_id)
         return run.jobs.get(job_id) if run else None
 
+    def is_cancelled(self, job: Job) -> bool:
+        """Say whether `job` shall end: somebody asked for its end or for that of its run."""
+        return job.cancel_requested or self.runs[job.run_id].cancel_requested
+
     def enter_run(self, run: Run) -> None:
         """Enter a living run, and below the run that a job of it was submitted from."""
         self.runs[run.run_id] = run

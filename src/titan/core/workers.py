@@ -72,7 +72,7 @@ class Workers:
                 self._came_back(attempt)
                 if held[attempt.fence].started:
                     self._start(attempt)
-                if memory.job_of(attempt).cancel_requested:
+                if memory.is_cancelled(memory.job_of(attempt)):
                     cancelled.append(attempt)
         stop = tuple(fence for fence in held if fence not in worker.fences)
         memory.send(event.name, event.incarnation, Welcome(epoch=memory.epoch, stop=stop))
@@ -123,12 +123,12 @@ class Workers:
         self._start(attempt)
         self.dispatcher.wanted = True
         job = memory.job_of(attempt)
-        if ended.cause in (CAUSE_WORKER_STOP, CAUSE_LEASE) and not job.cancel_requested:
+        if ended.cause in (CAUSE_WORKER_STOP, CAUSE_LEASE) and not memory.is_cancelled(job):
             why = reasons.END_WORKER_STOP if ended.cause == CAUSE_WORKER_STOP else reasons.END_LOST
             self.lifecycle.lose(attempt, counts=False, reason=why, ended=ended)
             return
         memory.close_attempt(attempt, AttemptState.ENDED, **end_values(ended))
-        if job.cancel_requested:
+        if memory.is_cancelled(job):
             self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED, ended.exit_code)
         elif ended.exit_code == 0 and not ended.cause:
             self.lifecycle.finish(job, JobEvent.SUCCEED, "", 0)
@@ -218,7 +218,7 @@ class Workers:
         job = self.memory.job_of(attempt)
         self.memory.close_attempt(attempt, AttemptState.RETURNED, cause=reason)
         self.dispatcher.wanted = True
-        if job.cancel_requested:
+        if self.memory.is_cancelled(job):
             self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED)
         elif reason:
             # The machine of its parent cannot start it either, so it is not waited for again.

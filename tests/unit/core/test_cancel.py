@@ -285,6 +285,30 @@ def test_after_the_answer_nothing_of_the_run_is_granted_while_its_slices_go_on()
     assert set(h.states(run_id).values()) == {JobState.CANCELLED}
 
 
+def test_thousands_that_run_are_stopped_in_slices_and_cancelled_whatever_comes_first() -> None:
+    count = 3 * STEPS_AN_EVENT
+    h = Harness()
+    h.worker("w", count)
+    run_id = h.submit(*(job(f"j{number}", retries=5, on_lost="fail") for number in range(count)))
+    decision = h.tell(CancelRun(run_id), settle=False)
+    assert len(decision.changes) <= CHANGES_MAX
+    assert len(h.messages(Stop)) == STEPS_AN_EVENT
+    said = {"ended": f"j{count - 1}", "stopped": f"j{count - 2}", "back": f"j{count - 3}"}
+    assert h.reason(run_id, said["ended"]) == reasons.CANCELLING
+    for what, name in said.items():  # before a slice has come to them
+        worker, incarnation, fence = h.holder(run_id, name)
+        cause = CAUSE_WORKER_STOP if what == "stopped" else ""
+        if what == "back":
+            h.tell(AttemptReturned(worker, incarnation, fence, "no memory"), settle=False)
+        else:
+            h.tell(AttemptEnded(worker, incarnation, Ended(fence, 1, cause=cause), 0.5), settle=False)
+        assert h.state(run_id, name) == JobState.CANCELLED
+    h.settle()
+    assert len(h.messages(Stop)) >= count - 3
+    h.wait(65_000)
+    assert (h.run(run_id)["state"], len(h.grants)) == (RunState.CANCELLED, count)
+
+
 def test_a_run_cancelled_while_it_enters_grants_nothing_more_and_ends() -> None:
     h = Harness()
     h.worker("w", 3)
