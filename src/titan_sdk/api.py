@@ -63,6 +63,8 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 def segment(id: str) -> str:  # noqa: A002
     """Return an id or name as one segment of a path. Raises Invalid for what can be none."""
+    if not isinstance(id, str):
+        raise Invalid(f"{type(id).__name__} is no type of an id or name", hint="give it as text")
     if id in ("", ".", ".."):
         raise Invalid(f"{id!r} is no id or name", hint="give the text of one")
     return quoted(id)

@@ -71,7 +71,10 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
 
         Example: ``client.submit_job(TitanJob(job_id="hello", filename="hello.py")).wait()``.
         """
-        return self.submit_dag(getattr(job, "job_id", ""), [job], agent_run_id, idempotency_key)
+        name = getattr(job, "job_id", "")
+        if not isinstance(name, str):
+            raise Invalid(f"job_id is of type {type(name).__name__}: give text")
+        return self.submit_dag(name, [job], agent_run_id, idempotency_key)
 
     def submit_dag(
         self,
@@ -86,10 +89,12 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         run for seven days. Example: ``client.submit_dag("nightly", [extract, train])``. Raises Invalid with every
         problem (FileMissing, also a FileNotFoundError, when a file is nowhere).
         """
+        if not isinstance(name, str):
+            raise Invalid(f"the name of the DAG cannot be sent: it is of type {type(name).__name__}, not text")
         header: dict[str, Any] = {"name": name}
         if agent_run_id is not None:
             header["agent_run_id"] = agent_run_id
-        submission = Submission(header, list(jobs))
+        submission = Submission(header, _listed(jobs))
         key = sendable(idempotency_key) if idempotency_key else call_key("submit", submission.digest)
         return self._submit("runs", submission, key)
 
@@ -100,9 +105,10 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         Raises Invalid as `submit_dag` does, Conflict when the run has ended.
         """
         run_id = run_id_of(run)
-        submission = Submission({}, list(jobs), may_stream=False)
+        path = f"runs/{segment(run_id)}/extend"
+        submission = Submission({}, _listed(jobs), may_stream=False)
         key = call_key("extend", run_id.encode("utf-8", "surrogatepass") + submission.digest)
-        return self._submit(f"runs/{segment(run_id)}/extend", submission, key)
+        return self._submit(path, submission, key)
 
     def _submit(self, path: str, submission: Submission, key: str) -> Run:
         try:
@@ -213,8 +219,16 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         Its FAILED, DEAD and CANCELLED jobs start again with all that depends on them; with `jobs` those named; with
         ``failed=False`` all. Example: ``client.retry("7f3a").wait()``. Raises Conflict when it has not ended.
         """
+        if isinstance(jobs, str):
+            raise Invalid(f"jobs is the text {jobs!r}: give a list of job ids", hint=f"jobs=[{jobs!r}]")
         job_ids = list(jobs)
         if not failed and not job_ids:
             job_ids = [job["id"] for job in self.list_jobs(run) if not job["parents"]]
         answer = self._post(f"runs/{segment(run_id_of(run))}/retry", {"job_ids": job_ids})
         return Run(self, answer["run"])
+
+
+def _listed(jobs: Iterable[TitanJob]) -> list[TitanJob]:
+    if isinstance(jobs, TitanJob) or not hasattr(jobs, "__iter__"):
+        raise Invalid(f"jobs is of type {type(jobs).__name__}: give a list of TitanJob objects")
+    return list(jobs)

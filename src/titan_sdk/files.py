@@ -27,7 +27,7 @@ class FileCalls(Api):
         Returns a dict with `name`, `sha256` and `size`. Example: ``client.upload_file("scripts/patch.py")``.
         Raises FileMissing, Invalid.
         """
-        path = os.fspath(path)
+        path = os.fsdecode(path)
         _begin_of(path)
         name = name or os.path.basename(path)
         answer = self._transport.call(
@@ -42,7 +42,7 @@ class FileCalls(Api):
         Example: ``client.deploy_script("agents/autonomous_agent.py")``. Raises Invalid for a file that is neither
         ``.py`` nor begins with a shebang line.
         """
-        path = os.fspath(path)
+        path = os.fsdecode(path)
         if _begin_of(path) != b"#!" and not (name or path).endswith(".py"):
             raise Invalid(
                 f"{path} is no script that a job could run: it is neither .py nor begins with #!",
@@ -63,10 +63,15 @@ class FileCalls(Api):
 
 
 def _begin_of(path: str) -> bytes:
+    import stat
+
     try:
+        # Before it is opened: to open a pipe waits for somebody who writes into it.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError("it is not a regular file")
         with open(path, "rb") as file:
             return file.read(2)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 
 
@@ -79,6 +84,8 @@ def _pieces(path: str) -> Iterator[bytes]:
         raise _unreadable(path, error) from None
 
 
-def _unreadable(path: str, error: OSError) -> Invalid:
+def _unreadable(path: str, error: OSError | ValueError) -> Invalid:
+    if isinstance(error, ValueError):  # a NUL, or a lone surrogate
+        return Invalid(f"{path!a} names no file")
     kind = FileMissing if isinstance(error, FileNotFoundError) else Invalid
     return kind(f"{path} cannot be read: {error.strerror or error}", hint=f"looked for at {os.path.abspath(path)}")

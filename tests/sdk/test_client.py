@@ -1,10 +1,12 @@
 """Waits, handles, feeds and logs against a scripted Master: what a real one does too seldom to be tested on it."""
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -344,6 +346,48 @@ def test_a_file_that_is_not_there(connect: Connect) -> None:
     for call in (client.upload_file, client.deploy_script):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.py cannot be read: No such file"):
             call("nowhere.py")
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(connect: Connect, tmp_path: Path) -> None:
+    """To open a pipe without a writer would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.py")
+    client = connect(url="http://127.0.0.1:1")
+    for call in (client.upload_file, client.deploy_script):
+        for path in (tmp_path / "pipe.py", tmp_path):
+            with pytest.raises(Invalid, match="cannot be read: it is not a regular file"):
+                call(path)
+        for name in ("a\0b", "a\udc00b\0"):
+            with pytest.raises(Invalid, match="names no file"):
+                call(name)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"7f3a", [], ""])
+def test_an_id_that_can_be_none_never_leaves_here(connect: Connect, wrong: Any) -> None:
+    client = connect(url="http://127.0.0.1:1")
+    for call in (client.get_run, client.list_jobs, client.retry):
+        with pytest.raises(Invalid, match="id or name"):
+            call(wrong)
+
+
+def test_a_submission_of_the_wrong_types_is_told_in_the_words_of_the_call(connect: Connect) -> None:
+    client = connect(url="http://127.0.0.1:1")
+    job = TitanJob(job_id="a", filename="a.py", script_content="")
+    wrong: Any = None
+    with pytest.raises(Invalid, match="it is of type NoneType, not text"):
+        client.submit_dag(wrong, [job])
+    with pytest.raises(Invalid, match="job_id is of type int"):
+        client.submit_job(TitanJob(job_id=5, filename="a.py"))  # type: ignore[arg-type]
+    either: list[Any] = [wrong, job]
+    for jobs in either:
+        with pytest.raises(Invalid, match=r"jobs is of type \w+: give a list of TitanJob objects"):
+            client.submit_dag("d", jobs)
+        with pytest.raises(Invalid, match=r"jobs is of type \w+: give a list of TitanJob objects"):
+            client.extend_run(RUN_ID, jobs)
+
+
+def test_one_job_id_given_as_text_is_not_taken_for_its_letters(connect: Connect) -> None:
+    with pytest.raises(Invalid, match="the text 'train': give a list of job ids"):
+        connect(url="http://127.0.0.1:1").retry(RUN_ID, jobs="train")
 
 
 def test_a_file_that_goes_while_it_is_sent(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
