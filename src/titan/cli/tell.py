@@ -53,7 +53,9 @@ def why(job: Document) -> str:
     elif job["reason"]:
         parts.append(job["reason"].lower().replace("_", " "))
     if job["attempt"] > 1 or job["retries"]:
-        parts.append(f"attempt {job['attempt']} of {job['retries'] + 1}")
+        # An attempt that was lost with its worker takes no retry, so there may be more of them than retries allow.
+        allowed = job["retries"] + 1
+        parts.append(f"attempt {job['attempt']}" + (f" of {allowed}" if job["attempt"] <= allowed else ""))
     if job["cancelling"]:
         parts.append("cancelling")
     if job["worker"] and job["state"] in ("ASSIGNED", "RUNNING", "FAILED", "DEAD"):

@@ -1,0 +1,24 @@
+"""What is said of a job beside its state."""
+
+import pytest
+
+from titan.cli.tell import why
+
+
+@pytest.mark.parametrize(
+    ("attempt", "retries", "said"),
+    [(1, 0, ""), (1, 2, "attempt 1 of 3"), (3, 2, "attempt 3 of 3"), (2, 0, "attempt 2"), (4, 2, "attempt 4")],
+)
+def test_attempts_lost_with_their_worker_are_not_counted_against_the_retries(
+    attempt: int, retries: int, said: str
+) -> None:
+    job = {
+        "state": "COMPLETED",
+        "exit_code": 0,
+        "reason": "",
+        "attempt": attempt,
+        "retries": retries,
+        "cancelling": False,
+        "worker": "w",
+    }
+    assert why(job) == said
