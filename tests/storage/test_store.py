@@ -341,6 +341,13 @@ def test_a_key_counts_until_it_expires(storage: Storage) -> None:
     assert storage.one(StoreIncr("n", 1, NOW_MS + 11, once(expires_ms=LATER_MS))) == "2"
 
 
+@pytest.mark.parametrize("ttl_s", [0.0, -1.0, 2.0**31, 1e30])
+def test_a_time_that_no_key_can_live_names_both_its_bounds(storage: Storage, ttl_s: float) -> None:
+    refused = storage.one(StorePut("k", "v", NOW_MS, ttl_s))
+    assert isinstance(refused, StoreRefused)
+    assert "above 0 and below 2147483648" in refused.message
+
+
 def test_a_refusal_is_not_remembered(storage: Storage) -> None:
     put(storage, "n", "text")
     operation = StoreIncr("n", 1, NOW_MS, once())

@@ -40,7 +40,7 @@ def name_problem(text: str, chars_max: int, what: str = "DAG name") -> str | Non
 
 def shown(text: str, chars_max: int = 60) -> str:
     """Return `text` quoted and shortened for an error message, with control characters escaped."""
-    return ascii(text if len(text) <= chars_max else text[: chars_max - 1] + "…")
+    return ascii(text if len(text) <= chars_max else text[: chars_max - 3] + "...")
 
 
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -7,7 +7,7 @@ person's approval.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -162,6 +162,8 @@ def _shape_problems(raw: object) -> list[Problem]:
                 msgspec.convert(value, _TYPES[field])
             except msgspec.ValidationError as error:
                 message = f"{field}: {error} (got {shown(repr(value))})"
+                if field == "on_lost":
+                    message = f"on_lost is {shown(str(value))}: give {' or '.join(get_args(OnLost))}"
                 found.append(Problem(code="invalid", message=message, job_id=label, field=field))
     for field in ("job_id", "filename"):
         if field not in raw:

@@ -144,7 +144,8 @@ def put(connection: Connection, operation: StorePut, limits: Limits) -> None:
     if operation.ttl_s is not None:
         if not 0 < operation.ttl_s < 2**31:
             raise Refused(
-                "invalid", f"ttl_s is {operation.ttl_s}: give seconds above 0, or leave it out to keep the key"
+                "invalid",
+                f"ttl_s is {operation.ttl_s}: give seconds above 0 and below {2**31}, or leave it out to keep the key",
             )
         expires_ms = operation.now_ms + max(1, int(operation.ttl_s * 1000))
     if not connection.change(_PUT, name, kind, value, expires_ms):
