@@ -265,6 +265,7 @@ def test_what_stands_behind_a_failure_is_not_started_by_its_other_parents_while_
     assert (h.state(MAIN, "good"), h.state(MAIN, "both")) == (JobState.COMPLETED, JobState.BLOCKED)
     h.settle()
     assert h.state(MAIN, "both") == JobState.CANCELLED
+    assert "both" not in [grant.job_id for grant in h.grants]
 
 
 def test_a_load_tells_nobody_anything_before_its_workers_are_back() -> None:
