@@ -41,7 +41,7 @@ def steps():  # type: ignore[no-untyped-def]
     return "done"
 
 
-def test_others_are_answered_while_a_large_run_is_accepted_and_cancelled(master: Master) -> None:
+def test_others_are_answered_while_a_large_run_is_accepted_cancelled_and_tried_again(master: Master) -> None:
     count = 20_000
     far = {"requirement": ["NOWHERE"]}
     text = lines({"name": "large", "jobs": count}, *[{**job(f"j{n}"), **far} for n in range(count)])
@@ -49,6 +49,7 @@ def test_others_are_answered_while_a_large_run_is_accepted_and_cancelled(master:
         ("POST", "/runs", text, NDJSON),
         ("POST", "/runs/@last/cancel", None, {}),
         ("GET", "/runs/@last/wait", None, {}),
+        ("POST", "/runs/@last/retry", {}, {}),
     ]
     with ThreadPoolExecutor(1) as thread:
         for request in requests:
@@ -59,4 +60,9 @@ def test_others_are_answered_while_a_large_run_is_accepted_and_cancelled(master:
                 answered += 1
             assert answer.result().status in (200, 201)
             assert answered
-    assert master.get("/runs/@last").json["jobs"]["cancelled"] == count
+            if request[1].endswith("/wait"):
+                assert master.get("/runs/@last").json["jobs"]["cancelled"] == count
+    run = master.get("/runs/@last").json
+    assert (run["state"], run["generation"], run["jobs"]["cancelled"]) == ("QUEUED", 2, 0)
+    assert master.get("/runs/@last/jobs?state=CANCELLED").json["jobs"] == []
+    assert {each["generation"] for each in master.get("/runs/@last/jobs").json["jobs"]} == {2}

@@ -11,8 +11,9 @@ from tests.engine.bench import Bench, bench, new_run, new_run_id, play, spec
 from titan.core.commit import BATCH_COST_MAX
 from titan.core.events import CancelRun, FlipRun, News, StageJobs
 from titan.core.scheduler import Scheduler
+from titan.master.retrying import opened, prepared
 from titan.model.spec import JobSpec
-from titan.model.states import RunState
+from titan.model.states import FINAL_JOB_STATES, RunState
 from titan.model.store import StorePut
 from titan.model.wire import Grant
 from titan.storage import queries
@@ -23,6 +24,7 @@ from titan_sdk.errors import Invalid, Unavailable
 
 MANY = 8_000
 NOW_MS = 1_000
+OVER = frozenset(FINAL_JOB_STATES)
 
 
 def chain_of(count: int) -> list[JobSpec]:
@@ -111,6 +113,89 @@ def test_a_large_run_is_cancelled_at_once_and_in_slices(tmp_path: Path) -> None:
             row = await it.run(run_id)
             assert row is not None
             assert (row.state, row.jobs_cancelled) == (RunState.CANCELLED, MANY)
+            await it.agree()
+
+    play(story())
+
+
+async def cancelled(it: Bench, count: int) -> str:
+    """Submit a run of `count` jobs, have it cancelled and return its id."""
+    run_id = new_run_id()
+    await it.engine.submit_staged(new_run(run_id), chain_of(count))
+    with it.engine.live.watch(("run", run_id), only=is_final) as watch:
+        await it.engine.apply(CancelRun(run_id))
+        assert await watch.changed(60)
+    return run_id
+
+
+def test_a_large_run_is_tried_again_at_once_and_in_slices(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            order: list[str] = []
+            run_id = await cancelled(it, MANY)
+            again = asyncio.ensure_future(noted(retried(it, run_id), order, "open"))
+            await others(it, order, again)
+            assert order.index("open") > 5
+            assert max(len(batch.changes) for batch in it.faults.batches) < 3 * BATCH_COST_MAX
+            row = await it.run(run_id)
+            assert row is not None
+            assert (row.state, row.generation, row.opening, row.jobs_cancelled) == (RunState.QUEUED, 2, None, 0)
+            await it.agree()
+
+    play(story())
+
+
+async def retried(it: Bench, run_id: str) -> None:
+    await it.engine.apply(await prepared(it.engine, run_id))
+    row = await it.run(run_id)
+    assert row is not None
+    assert row.generation == 2
+    assert row.opening is not None, "the rest follows in slices"
+    await opened(it.engine, run_id)
+
+
+@pytest.mark.parametrize("batches", [0, 1, 3])
+def test_a_large_retry_that_the_disk_interrupts_is_not_begun_or_goes_on(batches: int, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            run_id = await cancelled(it, MANY)
+            command = await prepared(it.engine, run_id)
+            it.faults.before = [*([None] * batches), CommitFailed("injected")]
+            asked = asyncio.ensure_future(it.engine.apply(command))
+            with pytest.raises(Unavailable):
+                await asyncio.gather(asked, opened_after(it, run_id, asked))
+            await it.loaded()
+            row = await it.run(run_id)
+            assert row is not None
+            assert row.generation == (2 if batches else 1)
+            if not batches:
+                await it.engine.apply(await prepared(it.engine, run_id))
+            await opened(it.engine, run_id)
+            counts = await it.held(lambda connection: queries.jobs_of_run(connection, run_id, OVER, 1))
+            assert counts.rows == []
+            await it.agree()
+
+    play(story())
+
+
+async def opened_after(it: Bench, run_id: str, asked: "asyncio.Future[Any]") -> None:
+    await asked
+    await opened(it.engine, run_id)
+
+
+def test_what_a_killed_master_left_half_open_is_opened_by_the_next(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            run_id = await cancelled(it, MANY)
+            await it.engine.apply(await prepared(it.engine, run_id))
+            it.engine._shell.close("as if killed", for_good=True)
+        async with bench(tmp_path) as it:
+            await opened(it.engine, run_id)
+            row = await it.run(run_id)
+            assert row is not None
+            assert (row.generation, row.state) == (2, RunState.QUEUED)
+            over = await it.held(lambda connection: queries.jobs_of_run(connection, run_id, OVER, 1))
+            assert over.rows == []
             await it.agree()
 
     play(story())

@@ -17,7 +17,7 @@ from tests.storage.builders import (
     number_of_id,
     run_values,
 )
-from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow
+from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, opening_of
 from titan.model.states import FINAL_JOB_STATES, AttemptState, JobState, RunState
 from titan.model.store import SweepStage
 from titan.storage import queries
@@ -162,23 +162,39 @@ def random_world(seed: int) -> tuple[list[Any], dict[str, Any]]:
         run_id = number_of_id(number)
         state = dice.choice([RunState.QUEUED, RunState.RUNNING, RunState.COMPLETED, RunState.STAGED])
         over = state is RunState.COMPLETED
-        changes.append(
-            new_run(run_id, state=state, ended_ms=9 if over else None, jobs_total=10, jobs_completed=10 if over else 0)
-        )
         shown = state in (RunState.QUEUED, RunState.RUNNING)
+        again = set(dice.sample(range(10), 5)) if shown and dice.random() < 0.5 else set()
+        changes.append(
+            new_run(
+                run_id, state=state, ended_ms=9 if over else None, jobs_total=10, jobs_completed=10 if over else 0,
+                generation=2, opening=opening_of(again, 10) if again else None,
+            )
+        )  # fmt: skip
         if shown:
             wanted["runs"].append(run_id)
         states: list[JobState] = []
+        open_ordinals: set[int] = set()
         for ordinal in range(10):
             job_state = JobState.COMPLETED if over else dice.choice([*JobState])
             states.append(job_state)
             final = job_state in FINAL_JOB_STATES
+            generation = dice.choice([1, 2])
+            living = not final or (ordinal in again and generation == 1)
+            open_ordinals |= {ordinal} if living else set()
             fence += 1
             held: dict[str, Any] = {"fence": fence, "attempt": 1, "worker": "w", "started_ms": 3, "due_ms": 4}
             changes.append(
-                new_job(f"j{ordinal}", run_id, ordinal=ordinal, state=job_state, ended_ms=5 if final else None, **held)
+                new_job(
+                    f"j{ordinal}",
+                    run_id,
+                    ordinal=ordinal,
+                    state=job_state,
+                    ended_ms=5 if final else None,
+                    generation=generation,
+                    **held,
+                )
             )
-            if shown and not final:
+            if shown and living:
                 wanted["jobs"].append((run_id, f"j{ordinal}"))
             if job_state in (JobState.ASSIGNED, JobState.RUNNING):
                 changes.append(new_attempt(fence, f"j{ordinal}", run_id, state=AttemptState(job_state), started_ms=3))
@@ -186,7 +202,7 @@ def random_world(seed: int) -> tuple[list[Any], dict[str, Any]]:
             for parent in range(ordinal):
                 if dice.random() < 0.4:
                     changes.append(new_edge(f"j{ordinal}", f"j{parent}", run_id))
-                    if shown and not final and states[parent] is not JobState.COMPLETED:
+                    if shown and living and (parent in open_ordinals or states[parent] is not JobState.COMPLETED):
                         wanted["edges"].add((run_id, f"j{ordinal}", f"j{parent}"))
     return changes, wanted
 

@@ -98,6 +98,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("runs_counts", run_values(), {"jobs_completed": 2}),
     ("runs_counts", run_values(), {"jobs_dead": -1}),
     ("runs_complete", run_values(), {"state": "COMPLETED", "ended_ms": 5}),
+    ("runs_opening", run_values(), {"opening": b"\1", "state": "COMPLETED", "ended_ms": 5, "jobs_completed": 1}),
     ("jobs_state", job_values(), {"state": "PENDING"}),
     ("jobs_ended", job_values(), {"state": "FAILED"}),
     ("jobs_ended", job_values(), {"ended_ms": 5}),

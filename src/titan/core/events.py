@@ -4,14 +4,18 @@ Commands come from people, reports from workers; both are plain data. Whatever i
 read from a clock arrives in the event or in `Now`, so that the same events give the same decisions.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from titan.core.changes import Change
-from titan.core.rows import EdgeRow, JobRow, RunRow
+from titan.core.rows import JobRow, RunRow
 from titan.model.spec import JobSpec
+from titan.model.states import JobState
 from titan.model.wire import Ended, Held, MasterMessage
+
+if TYPE_CHECKING:
+    from titan.core.memory import Job
 
 
 class Now(NamedTuple):
@@ -19,6 +23,13 @@ class Now(NamedTuple):
 
     mono_ms: int
     wall_ms: int
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The command cannot be done. `code` is that of an error in `titan_sdk.errors`; nothing was changed."""
+
+    code: str
+    message: str
 
 
 class NewRun(msgspec.Struct, frozen=True):
@@ -99,12 +110,17 @@ class CancelJob(msgspec.Struct, frozen=True):
 
 
 class RetryRun(msgspec.Struct, frozen=True):
-    """Open the next generation of an ended run, given whole. `job_ids` empty: FAILED, DEAD and CANCELLED ones."""
+    """Open the next generation of an ended run. Made by `titan.core.retrying.prepare_retry`, and fed once.
+
+    `run` is its row as it was read. `jobs` start again: living, linked, and the core's own from then on;
+    `ended` says how many of them had ended in which state. `refused`: what stands against it by the rows alone.
+    """
 
     run: RunRow
-    jobs: list[JobRow]
-    edges: list[EdgeRow]
-    job_ids: tuple[str, ...] = ()
+    jobs: "dict[str, Job]"
+    ended: dict[JobState, int]
+    opening: bytes
+    refused: Refusal | None = None
 
 
 class WorkerConnected(msgspec.Struct, frozen=True):
@@ -197,13 +213,6 @@ class News(msgspec.Struct, frozen=True, gc=False):
     run_id: str
     job_id: str
     data: dict[str, Any]
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """The command cannot be done. `code` is that of an error in `titan_sdk.errors`; nothing was changed."""
-
-    code: str
-    message: str
 
 
 class Decision(msgspec.Struct):

@@ -4,22 +4,22 @@ A job that ends passes it on to its children in slices: a parent of 100,000 chil
 than a few milliseconds. A crash in between loses nothing, since `load` counts open parents anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from titan.core import reasons
 from titan.core.dispatch import Dispatcher
 from titan.core.memory import Attempt, Job, Memory, Run
 from titan.core.rows import JobRow
-from titan.core.states import JobEvent, run_outcome
-from titan.model.spec import GENERAL, JobSpec, encode_spec
+from titan.core.states import JobEvent, next_job_state, run_outcome
+from titan.model.spec import GENERAL, JobSpec, decode_spec, encode_spec
 from titan.model.states import FINAL_JOB_STATES, AttemptState, JobState
 from titan.model.wire import Ended, Stop
 
 DEATHS_MAX = 3
 POSTPONE_MS = 1_000
 _GENERAL_TAGS = frozenset({GENERAL})
-_COUNTERS = {
+COUNTERS = {
     JobState.COMPLETED: "jobs_completed",
     JobState.FAILED: "jobs_failed",
     JobState.CANCELLED: "jobs_cancelled",
@@ -93,7 +93,7 @@ class Lifecycle:
         self.dispatcher.dequeue(job)
         memory.move(job, event, reason=reason, exit_code=exit_code, ended_ms=memory.now.wall_ms, due_ms=None)
         run = memory.runs[job.run_id]
-        counter = _COUNTERS[job.state]
+        counter = COUNTERS[job.state]
         setattr(run, counter, getattr(run, counter) + 1)
         memory.touch(run)
         del run.jobs[job.job_id]
@@ -106,7 +106,7 @@ class Lifecycle:
     def _end(self, run: Run) -> None:
         """All jobs of `run` are final."""
         outcome = run_outcome(run.jobs_failed, run.jobs_dead, run.cancelled_on_request)
-        self.memory.move_run(run, outcome, ended_ms=self.memory.now.wall_ms)
+        self.memory.move_run(run, outcome, ended_ms=self.memory.now.wall_ms, opening=None)
         self.memory.leave_run(run)
 
     def fail(self, job: Job, reason: str, exit_code: int, jitter: float) -> None:
@@ -151,6 +151,28 @@ class Lifecycle:
     def cancel_all(self, run: Run) -> None:
         """Cancel every job of a run whose flag is set, in slices: first those with a worker, which takes time."""
         self.in_slices(self._cancel_jobs(run))
+
+    def own_all(self, run: Run, doomed: Collection[str] = ()) -> Iterator[None]:
+        """Give every job of `run` its owner, a step a job: after a load, or when a retry has opened them.
+
+        `doomed` are the jobs with a parent that is over without success. A run whose generation was still
+        being opened is open at the end.
+        """
+        why = reasons.END_PARENT_FAILED if run.jobs_failed or run.jobs_dead else reasons.END_PARENT_CANCELLED
+        for job in list(run.jobs.values()):
+            if job.job_id not in run.jobs or job.queue_seq:
+                continue
+            self.memory.open(job)
+            if job.job_id in doomed:
+                self.finish(job, JobEvent.CANCEL, why)
+            else:
+                self.enter(job)
+            yield
+        if run.opening is not None:
+            run.opening = None
+            self.memory.touch(run)
+        if run.cancel_requested:
+            self.cancel_all(run)
 
     def _pass_on(self, parent: Job, children: list[Job]) -> None:
         if parent.state == JobState.COMPLETED:
@@ -214,3 +236,23 @@ def equip(job: Job, spec: JobSpec) -> None:
     job.retry_backoff_s = spec.retry_backoff_s
     job.lease_s = spec.lease_s
     job.on_lost = spec.on_lost
+
+
+def reopened(row: JobRow, generation: int, affinity_worker: str) -> Job:
+    """Return the job of `row`, which is final, as it starts again in `generation`: clean but for its attempts."""
+    job = Job(
+        run_id=row.run_id, job_id=row.job_id, ordinal=row.ordinal, spec=row.spec, filename=row.filename,
+        priority=row.priority, requirement=row.requirement, state=next_job_state(row.state, JobEvent.REOPEN),
+        reason="", generation=generation, attempt=row.attempt, fence=row.fence, worker="", failures=0, losses=0,
+        due_ms=None, cancel_requested=False, affinity_worker="", exit_code=None, ready_ms=None, started_ms=None,
+        ended_ms=None, tags=_GENERAL_TAGS, row_shows=(row.state, row.generation),
+    )  # fmt: skip
+    equip(job, decode_spec(row.spec))
+    job.affinity_worker = affinity_worker if job.affinity else ""
+    return job
+
+
+def last_worker(completed: Iterable[JobRow]) -> str:
+    """Return the worker of the job that completed last; "" when there is none."""
+    last = max(completed, key=lambda row: row.ended_ms or 0, default=None)
+    return last.worker if last else ""

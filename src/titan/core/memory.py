@@ -26,7 +26,10 @@ EPOCH_SHIFT = 32
 
 
 class Job(JobRow, gc=False, kw_only=True):
-    """A job that is not final. `waiting_for` counts parents that have not completed."""
+    """A job that is not final. `waiting_for` counts parents that have not completed.
+
+    `row_shows`: the state and generation in its row, as long as that is of the generation before (None: it is not).
+    """
 
     tags: frozenset[str]
     affinity: bool = False
@@ -41,6 +44,7 @@ class Job(JobRow, gc=False, kw_only=True):
     queue_seq: int = 0
     pinned_to: str = ""
     note: str = ""
+    row_shows: tuple[JobState, int] | None = None
 
 
 class Run(RunRow, kw_only=True):
@@ -53,6 +57,7 @@ class Run(RunRow, kw_only=True):
     states: dict[JobState, int] = {}
     saved_state: str = ""
     saved_generation: int = 0
+    saved_opening: bytes | None = None
 
 
 class Attempt(AttemptRow, gc=False, kw_only=True):
@@ -177,6 +182,7 @@ class Memory:
 
     def move(self, job: Job, event: JobEvent, **values: Any) -> None:
         """Move `job` by the table, set the named columns, and record the guarded update and the news."""
+        self.open(job)
         values["state"] = state = next_job_state(job.state, event)
         self.count(self.runs[job.run_id], job.state, state)
         expect = {"state": job.state, "fence": job.fence, "generation": job.generation}
@@ -195,10 +201,24 @@ class Memory:
 
     def amend(self, job: Job, **values: Any) -> None:
         """Set columns of `job` without moving it (guarded all the same)."""
+        self.open(job)
         expect = {"state": job.state, "fence": job.fence, "generation": job.generation}
         for column, value in values.items():
             setattr(job, column, value)
         self.out.changes.append(Update("jobs", (job.run_id, job.job_id), expect, values))
+
+    def open(self, job: Job) -> None:
+        """Have the row of a job that starts again say so, if it does not yet; always before anything else of it."""
+        if job.row_shows is None:
+            return
+        state, generation = job.row_shows
+        job.row_shows = None
+        expect = {"state": state, "fence": job.fence, "generation": generation}
+        values = {column: getattr(job, column) for column in JOB_REOPENED}
+        self.out.changes.append(Update("jobs", (job.run_id, job.job_id), expect, values))
+        self.out.news.append(
+            News("job", job.run_id, job.job_id, {"state": job.state, "reason": job.reason, "attempt": job.attempt})
+        )
 
     def move_run(self, run: Run, event: RunEvent, **values: Any) -> None:
         """Move `run` by its table; its row is written once, at the end of the event."""
@@ -215,6 +235,8 @@ class Memory:
         """Record one guarded update for each run touched, and news where its state changed."""
         for run in self.dirty_runs.values():
             values = {column: getattr(run, column) for column in RUN_MUTABLE}
+            if run.opening is not run.saved_opening:
+                values["opening"] = run.saved_opening = run.opening
             expect = {"state": run.saved_state, "generation": run.saved_generation}
             self.out.changes.append(Update("runs", (run.run_id,), expect, values))
             self.out.news.append(News("run", run.run_id, "", run_news(run)))
@@ -264,6 +286,11 @@ class Memory:
 RUN_COLUMNS = RunRow.__struct_fields__
 JOB_COLUMNS = JobRow.__struct_fields__
 ATTEMPT_COLUMNS = AttemptRow.__struct_fields__
+JOB_REOPENED = (
+    "state", "reason", "generation", "worker", "failures", "losses", "due_ms", "cancel_requested", "affinity_worker",
+    "exit_code", "ready_ms", "started_ms", "ended_ms",
+)  # fmt: skip
+# `opening` is large and changes twice a generation: it is written only then.
 RUN_MUTABLE = (
     "state", "generation", "started_ms", "ended_ms", "cancel_requested", "cancelled_on_request",
     "jobs_total", "jobs_completed", "jobs_failed", "jobs_cancelled", "jobs_dead",

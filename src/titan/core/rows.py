@@ -1,12 +1,18 @@
 """The rows the core writes and is loaded from. Field names are column names; a storage test holds them equal."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from titan.model.states import AttemptState, JobState, RunState
 
 
 class RunRow(msgspec.Struct, gc=False):
-    """One run. `cancel_requested`: all of it shall end; `cancelled_on_request`: some job of it was asked to."""
+    """One run. `cancel_requested`: all of it shall end; `cancelled_on_request`: some job of it was asked to.
+
+    `opening`: a bit for each job by `ordinal`, set for those that start again in this generation; None once
+    the rows of all of them say so. See `starts_again`.
+    """
 
     run_id: str
     name: str
@@ -26,6 +32,7 @@ class RunRow(msgspec.Struct, gc=False):
     jobs_failed: int
     jobs_cancelled: int
     jobs_dead: int
+    opening: bytes | None
 
 
 class JobRow(msgspec.Struct, gc=False):
@@ -93,11 +100,27 @@ class AttemptRow(msgspec.Struct, gc=False):
 class Snapshot(msgspec.Struct):
     """What the core is rebuilt from: all that is not over.
 
-    `runs`: not final and not STAGED. `jobs`: theirs, not final. `edges`: open ones only, that is the job is
-    in `jobs` and the parent is not COMPLETED. `attempts`: ASSIGNED or RUNNING.
+    `runs`: not final and not STAGED. `jobs`: theirs, not final or about to start again. `edges`: open ones
+    only, that is the job is in `jobs`, and so is the parent or it is not COMPLETED. `attempts`: ASSIGNED or RUNNING.
     """
 
     runs: list[RunRow]
     jobs: list[JobRow]
     edges: list[EdgeRow]
     attempts: list[AttemptRow]
+
+
+def opening_of(ordinals: Iterable[int], jobs_total: int) -> bytes:
+    """Return `RunRow.opening` for the jobs with these ordinals, each below `jobs_total`."""
+    bits = bytearray((jobs_total + 7) // 8)
+    for ordinal in ordinals:
+        bits[ordinal >> 3] |= 1 << (ordinal & 7)
+    return bytes(bits)
+
+
+def starts_again(run: RunRow, job: JobRow) -> bool:
+    """Say whether `job` starts again in the generation being opened, though its row is still of an older one."""
+    if run.opening is None or job.generation == run.generation:
+        return False
+    place = job.ordinal >> 3
+    return place < len(run.opening) and bool(run.opening[place] >> (job.ordinal & 7) & 1)

@@ -20,14 +20,12 @@ from titan.core.events import (
     StageRun,
     SubmitRun,
 )
-from titan.core.lifecycle import Lifecycle, equip, passed_on
+from titan.core.lifecycle import COUNTERS, Lifecycle, last_worker, passed_on
 from titan.core.memory import JOB_COLUMNS, RUN_COLUMNS, Job, Memory, Run, run_news
 from titan.core.rows import JobRow, RunRow
 from titan.core.states import JobEvent, RunEvent
-from titan.model.spec import JobSpec, decode_spec
-from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState, RunState
-
-UNSUCCESSFUL = FINAL_JOB_STATES - {JobState.COMPLETED}
+from titan.model.spec import JobSpec
+from titan.model.states import FINAL_RUN_STATES, JobState, RunState
 
 Answer = dict[str, object] | Refusal
 
@@ -109,16 +107,17 @@ class Runs:
         if run.cancel_requested:
             return Refusal("conflict", f"run {event.run_id} is being cancelled and takes no more jobs")
         new = {spec.job_id for spec in event.jobs}
+        finished = {job_id: row for job_id, row in event.finished.items() if job_id not in run.jobs}
         for spec in event.jobs:
-            if spec.job_id in run.jobs or spec.job_id in event.finished:
+            if spec.job_id in run.jobs or spec.job_id in finished:
                 return Refusal("conflict", f"job id {spec.job_id} is taken in run {event.run_id}: choose another")
             for parent in spec.parents:
-                if parent not in new and parent not in run.jobs and parent not in event.finished:
+                if parent not in new and parent not in run.jobs and parent not in finished:
                     return Refusal("unavailable", f"parent {parent} has just ended: try again")
         ordinal = run.jobs_total
         run.jobs_total += len(event.jobs)
         self.memory.touch(run)
-        for job in self._add_jobs(run, event.jobs, ordinal, event.finished):
+        for job in self._add_jobs(run, event.jobs, ordinal, finished):
             self.lifecycle.enter(job)
         run.unlinked = {}
         self._extra(event.extra)
@@ -148,44 +147,24 @@ class Runs:
         return {"cancelled": True}
 
     def retry(self, event: RetryRun) -> Answer:
-        """Open the next generation of an ended run."""
+        """Open the next generation of an ended run: at once here, in slices in the rows of its jobs."""
         if event.run.run_id in self.memory.runs or event.run.state not in FINAL_RUN_STATES:
             return Refusal("conflict", f"run {event.run.run_id} has not ended: cancel it or wait, then retry")
-        refused = self._refuse_parent(event.run)
+        refused = self._refuse_parent(event.run) or event.refused
         if refused:
             return refused
-        rows = {row.job_id: row for row in event.jobs}
-        children: dict[str, list[str]] = {}
-        parents: dict[str, list[str]] = {}
-        for edge in event.edges:
-            children.setdefault(edge.parent_id, []).append(edge.job_id)
-            parents.setdefault(edge.job_id, []).append(edge.parent_id)
-        chosen = event.job_ids or tuple(job_id for job_id, row in rows.items() if row.state in UNSUCCESSFUL)
-        reopened = _closure(chosen, children)
-        refused = _refuse_retry(event, rows, parents, reopened)
-        if refused:
-            return refused
-        run = self._reopen_run(event, [rows[job_id] for job_id in reopened])
-        for job_id, row in rows.items():
-            if job_id in reopened:
-                done = [rows[parent] for parent in parents.get(job_id, ()) if parent not in reopened]
-                run.jobs[job_id] = self._reopen_job(run, row, len(parents.get(job_id, ())) - len(done), done)
-        for job_id in reopened:
-            run.jobs[job_id].children = [run.jobs[child] for child in children.get(job_id, ())] or None
-        for job in list(run.jobs.values()):
-            if not job.waiting_for:
-                self.lifecycle.unblock(job)
-        return {"run_id": run.run_id, "generation": run.generation, "jobs": len(reopened)}
+        run = self._reopen_run(event)
+        self.lifecycle.in_slices(self.lifecycle.own_all(run))
+        return {"run_id": run.run_id, "generation": run.generation, "jobs": len(event.jobs)}
 
-    def _reopen_run(self, event: RetryRun, reopened: Iterable[JobRow]) -> Run:
+    def _reopen_run(self, event: RetryRun) -> Run:
         old = event.run
-        run = Run(**{column: getattr(old, column) for column in RUN_COLUMNS}, jobs={}, living=set())
+        run = Run(**{column: getattr(old, column) for column in RUN_COLUMNS}, jobs=event.jobs, living=set())
         run.saved_state, run.saved_generation = old.state, old.generation
-        counts = {"jobs_completed": JobState.COMPLETED, "jobs_failed": JobState.FAILED}
-        counts |= {"jobs_cancelled": JobState.CANCELLED, "jobs_dead": JobState.DEAD}
-        states = [row.state for row in reopened]
-        for column, state in counts.items():
-            setattr(run, column, getattr(run, column) - states.count(state))
+        run.opening = event.opening
+        for state, count in event.ended.items():
+            setattr(run, COUNTERS[state], getattr(run, COUNTERS[state]) - count)
+        run.states = {JobState.BLOCKED: len(run.jobs)}
         self.memory.move_run(
             run, RunEvent.REOPEN, generation=old.generation + 1, ended_ms=None, started_ms=None,
             cancel_requested=False, cancelled_on_request=False,
@@ -193,26 +172,13 @@ class Runs:
         self._show(run)
         return run
 
-    def _reopen_job(self, run: Run, row: JobRow, waiting_for: int, done: list[JobRow]) -> Job:
-        spec = decode_spec(row.spec)
-        job = Job(**{column: getattr(row, column) for column in JOB_COLUMNS}, tags=frozenset())
-        equip(job, spec)
-        job.waiting_for = waiting_for
-        self.memory.count(run, None, job.state)
-        self.memory.move(
-            job, JobEvent.REOPEN, generation=run.generation, reason="", worker="", failures=0, losses=0, due_ms=None,
-            cancel_requested=False, affinity_worker=_last_worker(done) if job.affinity else "", exit_code=None,
-            ready_ms=None, started_ms=None, ended_ms=None,
-        )  # fmt: skip
-        return job
-
     def _new_run(self, new: NewRun, jobs_total: int, state: RunState) -> Run:
         return Run(
             run_id=new.run_id, name=new.name, state=state, generation=1, agent_run_id=new.agent_run_id,
             root_run_id=new.root_run_id, parent_run_id=new.parent_run_id, parent_job_id=new.parent_job_id,
             created_ms=self.memory.now.wall_ms, started_ms=None, ended_ms=None, cancel_requested=False,
             cancelled_on_request=False, jobs_total=jobs_total, jobs_completed=0, jobs_failed=0, jobs_cancelled=0,
-            jobs_dead=0, saved_state=state, saved_generation=1,
+            jobs_dead=0, opening=None, saved_state=state, saved_generation=1,
             jobs={}, living=set(), roots=[], unlinked={},
         )  # fmt: skip
 
@@ -253,7 +219,7 @@ class Runs:
         parents = [finished[name] for name in spec.parents if name in finished]
         completed = [parent for parent in parents if parent.state == JobState.COMPLETED]
         job.waiting_for -= len(completed)
-        job.affinity_worker = _last_worker(completed) if job.affinity else ""
+        job.affinity_worker = last_worker(completed) if job.affinity else ""
         return next((passed_on(parent) for parent in parents if parent.state != JobState.COMPLETED), "")
 
     def _link(self, run: Run, parent_id: str, job: Job) -> None:
@@ -290,35 +256,3 @@ class Runs:
 
     def _extra(self, extra: tuple[Change, ...]) -> None:
         self.memory.out.changes.extend(extra)
-
-
-def _refuse_retry(
-    event: RetryRun, rows: dict[str, JobRow], parents: dict[str, list[str]], reopened: set[str]
-) -> Refusal | None:
-    if not reopened:
-        return Refusal("conflict", "every job has completed: name the jobs to run again")
-    for job_id in event.job_ids:
-        if job_id not in rows:
-            return Refusal("not_found", f"run {event.run.run_id} has no job {job_id}")
-    for job_id in (job_id for job_id in rows if job_id in reopened):
-        for parent in parents.get(job_id, ()):
-            if parent not in reopened and rows[parent].state != JobState.COMPLETED:
-                message = f"{job_id} waits for {parent}, which is {rows[parent].state}: retry that one as well"
-                return Refusal("conflict", message)
-    return None
-
-
-def _last_worker(completed: Iterable[JobRow]) -> str:
-    last = max(completed, key=lambda row: row.ended_ms or 0, default=None)
-    return last.worker if last else ""
-
-
-def _closure(chosen: Iterable[str], children: dict[str, list[str]]) -> set[str]:
-    reopened: set[str] = set()
-    stack = list(chosen)
-    while stack:
-        job_id = stack.pop()
-        if job_id not in reopened:
-            reopened.add(job_id)
-            stack.extend(children.get(job_id, ()))
-    return reopened

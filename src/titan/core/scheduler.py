@@ -6,10 +6,9 @@ anybody may learn of it; if that commit fails the whole scheduler is thrown away
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from titan.core import reasons
 from titan.core.changes import Update
 from titan.core.dispatch import Dispatcher
 from titan.core.events import (
@@ -37,7 +36,7 @@ from titan.core.events import (
     WorkerRenewed,
 )
 from titan.core.explain import Explainer, Explanation
-from titan.core.lifecycle import Lifecycle, equip
+from titan.core.lifecycle import Lifecycle, equip, reopened
 from titan.core.memory import (
     ATTEMPT_COLUMNS,
     JOB_COLUMNS,
@@ -49,9 +48,8 @@ from titan.core.memory import (
     Run,
     Worker,
 )
-from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot
+from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot, starts_again
 from titan.core.runs import Runs
-from titan.core.states import JobEvent
 from titan.core.workers import FORGET_WORKER_MS, Workers
 from titan.model.limits import Limits
 from titan.model.spec import decode_spec
@@ -120,8 +118,8 @@ class Scheduler:
         for row in snapshot.runs:
             self.memory.enter_run(_loaded_run(row))
         for job_row in snapshot.jobs:
-            job = _loaded_job(job_row)
-            run = self.memory.runs[job.run_id]
+            run = self.memory.runs[job_row.run_id]
+            job = _loaded_job(run, job_row)
             run.jobs[job.job_id] = job
             self.memory.count(run, None, job.state)
         for attempt_row in snapshot.attempts:
@@ -131,7 +129,7 @@ class Scheduler:
                 self._expect(job_row.affinity_worker)
         doomed = self._link(snapshot.edges)
         for run in list(self.memory.runs.values()):
-            self.lifecycle.in_slices(self._settle_loaded(run, doomed.get(run.run_id, set())))
+            self.lifecycle.in_slices(self.lifecycle.own_all(run, doomed.get(run.run_id, ())))
         return self._finish_decision()
 
     def explain(self, run_id: str, job_id: str, now: Now) -> Explanation | None:
@@ -251,29 +249,19 @@ class Scheduler:
                 parent.children.append(child)
         return doomed
 
-    def _settle_loaded(self, run: Run, doomed: set[str]) -> Iterator[None]:
-        why = reasons.END_PARENT_FAILED if run.jobs_failed or run.jobs_dead else reasons.END_PARENT_CANCELLED
-        for job in list(run.jobs.values()):
-            if job.job_id not in run.jobs or job.queue_seq:
-                continue
-            if job.job_id in doomed:
-                self.lifecycle.finish(job, JobEvent.CANCEL, why)
-            else:
-                self.lifecycle.enter(job)
-            yield
-        if run.cancel_requested:
-            self.lifecycle.cancel_all(run)
-
 
 def _loaded_run(row: RunRow) -> Run:
     return Run(
         **{column: getattr(row, column) for column in RUN_COLUMNS},
-        saved_state=row.state, saved_generation=row.generation,
+        saved_state=row.state, saved_generation=row.generation, saved_opening=row.opening,
         jobs={}, living=set(), roots=[], unlinked={},
     )  # fmt: skip
 
 
-def _loaded_job(row: JobRow) -> Job:
+def _loaded_job(run: Run, row: JobRow) -> Job:
+    if starts_again(run, row):
+        # Either all its parents stay completed, and its row has the pin they gave it, or the last of them pins it.
+        return reopened(row, run.generation, row.affinity_worker)
     job = Job(**{column: getattr(row, column) for column in JOB_COLUMNS}, tags=frozenset())
     equip(job, decode_spec(row.spec))
     return job

@@ -14,11 +14,12 @@ from typing import TypeVar
 import msgspec
 
 from titan.core.changes import Change
-from titan.core.events import ExtendRun, NewRun, RetryRun, SubmitRun
-from titan.core.rows import AttemptRow, JobRow, RunRow
+from titan.core.events import ExtendRun, NewRun, SubmitRun
+from titan.core.rows import AttemptRow, JobRow, RunRow, starts_again
 from titan.master.auth import Principal
 from titan.master.engine import Engine
 from titan.master.finding import run_now
+from titan.master.retrying import opened, prepared
 from titan.master.roles import Role
 from titan.master.show import run_view
 from titan.master.submission import Submission, check_as_graph
@@ -99,15 +100,15 @@ async def extend(
     async with engine.claims.claim(key, _hash(f"runs.extend {run.run_id}", submission)) as claim:
         if claim.stored is not None:
             return _answer(engine, _REMEMBERED.decode(claim.stored)), True
-        known = await _known_jobs(engine, run, submission)
-        await check_as_graph(submission, set(known), engine.limits, turns)
+        known, finished = await _known_jobs(engine, run, submission)
+        await check_as_graph(submission, known, engine.limits, turns)
         _check_size(run, submission, engine.limits)
         files = await _find_files(engine, submission, await _parent(engine, principal), turns)
         resolved = await _resolve(submission, files, turns)
         submission.refuse()
         accepted = Accepted(run.run_id, await _warnings(engine, submission.jobs), resolved)
         row = claim.row(msgspec.json.encode(accepted), engine.clock().wall_ms)
-        await _extend(engine, run, submission, known, row, _uploads(engine, submission, files))
+        await _extend(engine, run, submission, finished, row, _uploads(engine, submission, files))
         return _answer(engine, accepted), False
 
 
@@ -115,19 +116,18 @@ async def _extend(
     engine: Engine,
     run: RunRow,
     submission: Submission,
-    known: dict[str, JobRow],
+    finished: dict[str, JobRow],
     row: tuple[Change, ...],
     uploads: list[UploadBlob],
 ) -> None:
     """Feed the extension; a parent that ended after it was read leaves the core's memory, so look again then."""
     for left in reversed(range(EXTEND_TRIES)):
-        finished = {job_id: job for job_id, job in known.items() if job.state in FINAL_JOB_STATES}
         try:
             await engine.apply(ExtendRun(run.run_id, tuple(submission.jobs), finished), row, uploads)
         except Unavailable:
             if not left:
                 raise
-            known = await _known_jobs(engine, run, submission)
+            _, finished = await _known_jobs(engine, run, submission)
         else:
             return
 
@@ -145,14 +145,15 @@ async def _answer_again(engine: Engine, accepted: Accepted, parent: Parent | Non
     answer = _answer(engine, accepted)
     if parent is None or answer.run.state not in (RunState.FAILED, RunState.CANCELLED):
         return answer
-    whole = await engine.read(lambda connection: queries.whole_run(connection, accepted.run_id))
+    command = await prepared(engine, accepted.run_id)
     began_ms = parent.attempt.started_ms or parent.attempt.granted_ms
-    if whole is None or whole[0].ended_ms is None or whole[0].ended_ms >= began_ms:
+    if command.run.ended_ms is None or command.run.ended_ms >= began_ms:
         return answer
     try:
-        await engine.apply(RetryRun(*whole))
+        await engine.apply(command)
     except Conflict:  # somebody else opened it meanwhile
         pass
+    await opened(engine, accepted.run_id)
     return _answer(engine, accepted)
 
 
@@ -172,10 +173,17 @@ async def _parent(engine: Engine, principal: Principal) -> Parent | None:
     return parent
 
 
-async def _known_jobs(engine: Engine, run: RunRow, submission: Submission) -> dict[str, JobRow]:
-    """Return the jobs of `run` that the submission names as parents, or whose ids it would take."""
+async def _known_jobs(engine: Engine, run: RunRow, submission: Submission) -> tuple[set[str], dict[str, JobRow]]:
+    """Return which jobs of `run` the submission names as parents or would take the ids of, and those that are over."""
     named = {job.job_id for job in submission.jobs}.union(*(job.parents for job in submission.jobs))
-    return await engine.read(lambda connection: queries.jobs_by_id(connection, run.run_id, named))
+
+    def read(connection: Connection) -> tuple[set[str], dict[str, JobRow]]:
+        now = queries.run(connection, run.run_id) or run
+        known = queries.jobs_by_id(connection, run.run_id, named)
+        over = {job_id: job for job_id, job in known.items() if job.state in FINAL_JOB_STATES}
+        return set(known), {job_id: job for job_id, job in over.items() if not starts_again(now, job)}
+
+    return await engine.read(read)
 
 
 async def _find_files(engine: Engine, submission: Submission, parent: Parent | None, turns: Turns) -> Files:

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from sqlalchemy import Text, and_, bindparam, exists, func, literal_column, select, text, tuple_
 
-from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot
+from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot, starts_again
 from titan.model.ids import LEGACY_PREFIX, RUN_ID_PATTERN, RUN_PREFIX_DIGITS_MIN, RUN_PREFIX_PATTERN
-from titan.model.states import JobState, RunState
+from titan.model.states import FINAL_JOB_STATES, JobState, RunState
 from titan.storage import tables
 from titan.storage.connection import Connection, Statement
 from titan.storage.errors import DatabaseCorrupt
@@ -178,7 +178,7 @@ def snapshot(connection: Connection) -> Snapshot:
     open_jobs: list[JobRow] = []
     open_edges: list[EdgeRow] = []
     for each in open_runs:
-        of_run = [job_row(row) for row in connection.stream(_OPEN_JOBS, each.run_id)]
+        of_run = _open_jobs(connection, each)
         open_jobs.extend(of_run)
         open_edges.extend(_open_edges(connection, each.run_id, of_run))
     living = [attempt_row(row) for row in connection.rows(_LIVING)]
@@ -385,13 +385,20 @@ def _by_job_id(connection: Connection, job_id: str, caller_run: str | None) -> F
     return None if of_run is None or found is None else Found(of_run, found)
 
 
+def _open_jobs(connection: Connection, of_run: RunRow) -> list[JobRow]:
+    if of_run.opening is None:
+        return [job_row(row) for row in connection.stream(_OPEN_JOBS, of_run.run_id)]
+    all_jobs = (job_row(row) for row in connection.stream(_JOBS, of_run.run_id))
+    return [row for row in all_jobs if row.state not in FINAL_JOB_STATES or starts_again(of_run, row)]
+
+
 def _open_edges(connection: Connection, run_id: str, of_run: list[JobRow]) -> list[EdgeRow]:
     waiting: dict[str, str] = {row.job_id: row.job_id for row in of_run}
     done = {row[0] for row in connection.stream(_COMPLETED, run_id)}
     return [
         EdgeRow(run_id, waiting[job_id], waiting.get(parent_id) or parent_id)
         for _, job_id, parent_id in connection.stream(_EDGES, run_id)
-        if job_id in waiting and parent_id not in done
+        if job_id in waiting and (parent_id in waiting or parent_id not in done)
     ]
 
 

@@ -95,6 +95,7 @@ runs = Table(
     _col("jobs_failed", _Whole),
     _col("jobs_cancelled", _Whole),
     _col("jobs_dead", _Whole),
+    _col("opening", _Bytes, null=True),
     UniqueConstraint("run_id", name="runs_run_id"),
     _check("runs", "state", _one_of("state", RunState)),
     # A run that has ended says when; one that goes on has no end.
@@ -115,6 +116,8 @@ runs = Table(
         "complete",
         f"{RUN_OPEN} OR jobs_completed + jobs_failed + jobs_cancelled + jobs_dead = jobs_total",
     ),
+    # A run does not end while jobs of its generation still wait to be opened.
+    _check("runs", "opening", f"opening IS NULL OR {RUN_OPEN}"),
     Index("runs_created", "created_ms", "seq"),
     Index("runs_agent_run", "agent_run_id", "created_ms", "seq"),
     _partial_index("runs_open", "state", RUN_OPEN),

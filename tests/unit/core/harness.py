@@ -24,7 +24,8 @@ from titan.core.events import (
     Tick,
     WorkerConnected,
 )
-from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot
+from titan.core.retrying import prepare_retry
+from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot, starts_again
 from titan.core.scheduler import Scheduler
 from titan.model.limits import DEFAULT_LIMITS, Limits
 from titan.model.spec import JobSpec
@@ -67,18 +68,18 @@ class DictStore:
     def snapshot(self) -> Snapshot:
         runs = [RunRow(**row) for row in self.tables["runs"].values() if row["state"] not in FINAL_RUN_STATES]
         runs = [run for run in runs if run.state != RunState.STAGED]
-        shown = {run.run_id for run in runs}
-        jobs = [
-            JobRow(**row)
-            for row in self.tables["jobs"].values()
-            if row["run_id"] in shown and row["state"] not in FINAL_JOB_STATES
-        ]
+        shown = {run.run_id: run for run in runs}
+        jobs = [JobRow(**row) for row in self.tables["jobs"].values() if row["run_id"] in shown]
+        jobs = [job for job in jobs if job.state not in FINAL_JOB_STATES or starts_again(shown[job.run_id], job)]
         open_jobs = {(job.run_id, job.job_id) for job in jobs}
         edges = [
             EdgeRow(**row)
             for row in self.tables["edges"].values()
             if (row["run_id"], row["job_id"]) in open_jobs
-            and self.job(row["run_id"], row["parent_id"])["state"] != JobState.COMPLETED
+            and (
+                (row["run_id"], row["parent_id"]) in open_jobs
+                or self.job(row["run_id"], row["parent_id"])["state"] != JobState.COMPLETED
+            )
         ]
         attempts = [
             AttemptRow(**row) for row in self.tables["attempts"].values() if row["state"] in LIVING_ATTEMPT_STATES
@@ -112,6 +113,7 @@ def check_row(table: str, row: Row) -> None:
     elif table == "runs":
         over = row["jobs_completed"] + row["jobs_failed"] + row["jobs_cancelled"] + row["jobs_dead"]
         assert (row["state"] in FINAL_RUN_STATES) == (row["ended_ms"] is not None), row
+        assert row["opening"] is None or row["state"] not in FINAL_RUN_STATES, row
         assert over == row["jobs_total"] if row["state"] in FINAL_RUN_STATES else over <= row["jobs_total"], row
 
 
@@ -219,7 +221,7 @@ class Harness:
         tables = self.store.tables
         jobs = [JobRow(**row) for key, row in tables["jobs"].items() if key[0] == run_id]
         edges = [EdgeRow(**row) for key, row in tables["edges"].items() if key[0] == run_id]
-        return RetryRun(RunRow(**self.run(run_id)), jobs, edges, job_ids)
+        return prepare_retry(RunRow(**self.run(run_id)), jobs, edges, job_ids)
 
     def extend(self, run_id: str, *jobs: JobSpec) -> ExtendRun:
         """The command with those parents that are over now."""

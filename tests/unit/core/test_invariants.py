@@ -25,7 +25,6 @@ from titan.core.events import (
     ExtendRun,
     FlipRun,
     NewRun,
-    RetryRun,
     StageJobs,
     StageRun,
     SubmitRun,
@@ -33,7 +32,8 @@ from titan.core.events import (
     WorkerDisconnected,
     WorkerRenewed,
 )
-from titan.core.rows import EdgeRow, JobRow, RunRow
+from titan.core.retrying import prepare_retry
+from titan.core.rows import EdgeRow, JobRow, RunRow, starts_again
 from titan.model.spec import JobSpec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState
 from titan.model.wire import Ended, Grant, Held, Stop, Welcome
@@ -119,6 +119,8 @@ class History(RuleBasedStateMachine):
             if (edge_run, child) == (run_id, job_id):
                 state = tables["jobs"][run_id, parent]["state"]
                 assert state == JobState.COMPLETED, f"invariant 7: {job_id} granted while {parent} is {state}"
+                run, row = RunRow(**tables["runs"][run_id,]), JobRow(**tables["jobs"][run_id, parent])
+                assert not starts_again(run, row), f"invariant 7: {job_id} granted before {parent} starts again"
         last = self.fences.get((run_id, job_id), 0)
         assert attempt["fence"] > last, "invariant 8: a fence did not rise"
         self.fences[run_id, job_id] = attempt["fence"]
@@ -137,6 +139,8 @@ class History(RuleBasedStateMachine):
         if not hasattr(self, "h") or self.h.scheduler.memory.slices:
             return
         memory = self.h.scheduler.memory
+        for run in self.h.store.tables["runs"].values():
+            assert run["opening"] is None, "invariant 12: a generation is half open and nobody goes on with it"
         due = {id(timer[3]) for timer in memory.timers if timer[2] == "due"}
         leases = {timer[3] for timer in memory.timers if timer[2] == "lease"}
         for (run_id, job_id), row in self.h.store.tables["jobs"].items():
@@ -205,7 +209,7 @@ class History(RuleBasedStateMachine):
         run = RunRow(**self.h.store.run(run_id))
         jobs = [JobRow(**row) for key, row in tables["jobs"].items() if key[0] == run_id]
         edges = [EdgeRow(**row) for key, row in tables["edges"].items() if key[0] == run_id]
-        decision = self.h.tell(RetryRun(run, jobs, edges, (f"j{pick}",) if named else ()))
+        decision = self.h.tell(prepare_retry(run, jobs, edges, (f"j{pick}",) if named else ()))
         assert run.state in FINAL_RUN_STATES or decision.refusal is not None
 
     @rule(run_id=runs, pick=st.integers(0, 5))

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from titan.core.events import CancelRun, News, RetryRun
+from titan.core.events import CancelRun, News
 from titan.core.rows import RunRow
 from titan.master import accepting
 from titan.master.api.site import (
@@ -23,6 +23,7 @@ from titan.master.api.site import (
     wait_s,
 )
 from titan.master.finding import find_run, must_own, run_in, run_now
+from titan.master.retrying import opened, prepared
 from titan.master.show import job_view, run_view
 from titan.master.submission import Receiver
 from titan.master.turns import Turns
@@ -32,7 +33,7 @@ from titan.model.states import FINAL_RUN_STATES
 from titan.model.views import JobList, RunAnswer, RunList, RunView, RunWait, ShortIds, Submitted
 from titan.storage import queries
 from titan.storage.queries import RunFilter
-from titan_sdk.errors import Invalid, NotFound
+from titan_sdk.errors import Invalid
 
 States = Annotated[str, QueryParameter(name="state")]  # `state` is a word of the framework's own
 _RETRY = msgspec.json.Decoder(RetryBody)
@@ -128,10 +129,9 @@ async def retry(request: Http, run: FromPath[str]) -> RunAnswer:
     key = idempotency_key(request.scope)
     async with engine.claims.claim(key, hashlib.sha256(mark.encode()).digest()) as claim:
         if claim.stored is None:
-            whole = await engine.read(lambda connection: queries.whole_run(connection, row.run_id), None)
-            if whole is None:
-                raise NotFound(f"run {row.run_id} is no longer kept")
-            await engine.apply(RetryRun(*whole, body.job_ids), claim.row(b"{}", engine.clock().wall_ms))
+            command = await prepared(engine, row.run_id, body.job_ids)
+            await engine.apply(command, claim.row(b"{}", engine.clock().wall_ms))
+    await opened(engine, row.run_id)
     return RunAnswer(run_view(run_now(engine, row.run_id)))
 
 

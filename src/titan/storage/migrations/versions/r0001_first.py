@@ -52,6 +52,7 @@ def _runs() -> None:
         sa.Column("jobs_failed", WHOLE, nullable=False),
         sa.Column("jobs_cancelled", WHOLE, nullable=False),
         sa.Column("jobs_dead", WHOLE, nullable=False),
+        sa.Column("opening", sa.LargeBinary(), nullable=True),
         sa.CheckConstraint(
             "(state = 'COMPLETED' OR state = 'FAILED' OR state = 'CANCELLED') = (ended_ms IS NOT NULL)",
             name="runs_ended",
@@ -68,6 +69,9 @@ def _runs() -> None:
         ),
         sa.CheckConstraint("(parent_run_id IS NULL) = (parent_job_id IS NULL)", name="runs_parent"),
         sa.CheckConstraint("generation >= 1", name="runs_generation"),
+        sa.CheckConstraint(
+            "opening IS NULL OR (state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING')", name="runs_opening"
+        ),
         sa.CheckConstraint(
             "jobs_completed >= 0 AND jobs_failed >= 0 AND jobs_cancelled >= 0 AND jobs_dead >= 0 AND "
             "jobs_completed + jobs_failed + jobs_cancelled + jobs_dead <= jobs_total",
