@@ -9,10 +9,12 @@ import itertools
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from tests.unit.core.harness import Harness
+from titan.core import dispatch, scheduler
 from titan.core.changes import Insert, fold
 from titan.core.events import (
     AttemptEnded,
@@ -20,6 +22,7 @@ from titan.core.events import (
     AttemptStarted,
     CancelJob,
     CancelRun,
+    Continue,
     Decision,
     DropStage,
     ExtendRun,
@@ -77,9 +80,14 @@ class History(RuleBasedStateMachine):
     runs = Bundle("runs")
     stages = Bundle("stages")
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(steps=st.sampled_from([1, 2, 400]), hurried=st.booleans())
+    def begin(self, steps: int, hurried: bool) -> None:
+        """`steps` of work an event, however small the graphs; `hurried`: other events come between any two slices."""
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(scheduler, "STEPS_AN_EVENT", steps)
+        self.patch.setattr(dispatch, "GRANTS_A_SLICE", steps)
         self.h = Harness()
+        self.h.hurried = hurried
         self.processes: dict[str, Process] = {}
         self.serial = itertools.count(1)
         self.delivered = 0
@@ -303,6 +311,11 @@ class History(RuleBasedStateMachine):
         self.deliver()
 
     @rule()
+    def go_on(self) -> None:
+        self.h.tell(Continue())
+        self.deliver()
+
+    @rule()
     def crash(self) -> None:
         self.deliver()
         self.h.crash()
@@ -313,6 +326,9 @@ class History(RuleBasedStateMachine):
         """Invariant 13: the faults stop, fitting workers come, and every run ends."""
         if not hasattr(self, "h"):
             return
+        self.patch.undo()
+        self.h.hurried = False
+        self.h.settle()
         for name in WORKERS:
             self.connect(name, 2, False, "a")
         for _ in range(400):
