@@ -211,7 +211,13 @@ def test_an_unknown_run_is_named_in_the_error(master: Master, text: str) -> None
 
 def test_a_job_s_id_where_a_run_is_asked_for_says_so(master: Master) -> None:
     master.submit(waiting("a-job-and-no-run"))
-    refused(master.get("/runs/a-job-and-no-run"), 404, "not_found", "that is the id of a job", "titan explain a-job-and-no-run")
+    refused(
+        master.get("/runs/a-job-and-no-run"),
+        404,
+        "not_found",
+        "that is the id of a job",
+        "titan explain a-job-and-no-run",
+    )
 
 
 def test_a_prefix_of_several_runs_is_refused_with_their_ids(
@@ -326,3 +332,7 @@ def test_short_ids_are_the_shortest_that_name_one_run(master: Master) -> None:
     assert master.get(f"/runs/{short}").json["id"] == run
     refused(master.get("/runs/short-ids?ids=abc"), 422, "invalid", "full run id")
     refused(master.get("/runs/short-ids"), 422, "invalid", "ids")
+
+
+def test_a_word_that_is_none_is_told_from_a_run_that_is_not_there_yet(master: Master) -> None:
+    refused(master.get("/runs/@lst"), 404, "not_found", "'@lst' means nothing", "@last-failed")

@@ -101,6 +101,10 @@ def _is_below(connection: Connection, run: RunRow, ancestor: str) -> bool:
 
 
 def _no_run(connection: Connection, text: str) -> TitanError:
+    if text.startswith("@") and text not in ("@last", "@last-failed"):
+        return NotFound(
+            f"{shown(text)} means nothing", hint="@last is the newest run, @last-failed the newest failed one"
+        )
     if text.startswith("@"):
         return NotFound(f"there is no run for {shown(text)} yet", hint="titan ps lists the runs")
     if isinstance(queries.lookup_job(connection, text), Found):
