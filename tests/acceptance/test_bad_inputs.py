@@ -80,7 +80,11 @@ TABLE = (
         3,
         "titan: there is no run 'abcd'\nNext: titan ps lists the runs; 4 digits of an id are enough\n",
     ),
-    bad("status @yesterday", 3, "titan: there is no run for '@yesterday' yet\nNext: titan ps lists the runs\n"),
+    bad(
+        "status @yesterday",
+        3,
+        "titan: '@yesterday' means nothing\nNext: @last is the newest run, @last-failed the newest failed one\n",
+    ),
     bad("store get nope", 3, "titan: the store has no key 'nope'\nNext: titan store ls shows the keys\n"),
     bad(
         "store put k --file nope",

@@ -2,11 +2,14 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from tests.api.master import NDJSON, Master, job, lines
+from titan.core.events import NewRun
 from titan.master import turns
+from titan.master.engine import Engine
 from titan.master.turns import Turns
 
 
@@ -66,3 +69,21 @@ def test_others_are_answered_while_a_large_run_is_accepted_cancelled_and_tried_a
     assert (run["state"], run["generation"], run["jobs"]["cancelled"]) == ("QUEUED", 2, 0)
     assert master.get("/runs/@last/jobs?state=CANCELLED").json["jobs"] == []
     assert {each["generation"] for each in master.get("/runs/@last/jobs").json["jobs"]} == {2}
+
+
+def test_few_jobs_with_many_parents_come_in_slices_too(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = []
+    submit_staged = Engine.submit_staged
+
+    async def spy(engine: Engine, run: NewRun, *rest: Any) -> None:
+        staged.append(run.run_id)
+        await submit_staged(engine, run, *rest)
+
+    monkeypatch.setattr(Engine, "submit_staged", spy)
+    first = [job(f"a{n}") for n in range(60)]
+    parents = [each["job_id"] for each in first]
+    few = master.submit(*first, *[{**job(f"b{n}"), "parents": parents} for n in range(10)])
+    many = master.submit(*first, *[{**job(f"b{n}"), "parents": parents} for n in range(60)])
+    assert staged == [many["id"]]
+    assert few["jobs"]["total"] == 70
+    assert many["jobs"]["total"] == 120

@@ -37,6 +37,7 @@ from titan_sdk.errors import Conflict, Invalid, Unavailable
 NAMES_AT_ONCE = 1_000
 LOOKED_UP_MAX = 16
 EXTEND_TRIES = 3
+ROWS_A_JOB = 3  # a submission with more parents than that a job comes in slices, however few its jobs are
 T = TypeVar("T")
 
 
@@ -85,7 +86,7 @@ async def submit(
         run = _new_run(submission, accepted.run_id, parent)
         row = claim.row(msgspec.json.encode(accepted), engine.clock().wall_ms)
         uploads = _uploads(engine, submission, files)
-        if len(submission.jobs) <= engine.limits.submit_jobs_inline_max:
+        if _fits_one_event(submission, engine.limits):
             await engine.apply(SubmitRun(run, tuple(submission.jobs)), row, uploads)
         else:
             await engine.submit_staged(run, submission.jobs, row, uploads)
@@ -275,6 +276,12 @@ async def _warnings(engine: Engine, jobs: list[JobSpec]) -> tuple[str, ...]:
         for tag, count in sorted(waiting.items())
         if tag not in offered
     )
+
+
+def _fits_one_event(submission: Submission, limits: Limits) -> bool:
+    jobs = submission.jobs
+    rows = sum(1 + len(job.parents) for job in jobs)
+    return len(jobs) <= limits.submit_jobs_inline_max and rows <= ROWS_A_JOB * limits.submit_jobs_inline_max
 
 
 def _check_size(run: RunRow, submission: Submission, limits: Limits) -> None:
