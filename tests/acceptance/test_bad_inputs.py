@@ -35,6 +35,17 @@ TABLE = (
     bad("frobnicate", 2, "titan: No such command 'frobnicate'.\nNext: titan --help\n"),
     bad("stauts", 2, "titan: No such command 'stauts'. Did you mean 'status'?\nNext: titan --help\n"),
     bad("kill ok", 2, "titan: No such command 'kill'. Did you mean 'cancel'?\nNext: titan --help\n"),
+    bad(
+        "worker --name ../x",
+        2,
+        "titan: worker name '../x' has the character '/': use letters, digits, '.', '_' and '-'\n"
+        "Next: titan worker start --help\n",
+    ),
+    bad(
+        "worker --token-file /",
+        2,
+        "titan: Invalid value for '--token-file': File '/' is a directory.\nNext: titan worker start --help\n",
+    ),
     bad("worker lst", 2, "titan: No such command 'lst'. Did you mean 'ls'?\nNext: titan worker --help\n"),
     bad("ps --jsno", 2, "titan: No such option '--jsno'. Did you mean '--json'?\nNext: titan ps --help\n"),
     bad("up extra", 2, "titan: Got unexpected extra argument (extra)\nNext: titan up --help\n"),

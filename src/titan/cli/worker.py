@@ -10,6 +10,7 @@ from titan.cli.ask import Master
 from titan.cli.options import ListsCommand, common, worker_options
 from titan.cli.output import Output
 from titan.cli.supervise import clean_environment
+from titan.model.ids import job_id_problem
 from titan_sdk.discovery import Finder, home_folder
 from titan_sdk.errors import Invalid
 
@@ -34,7 +35,7 @@ def command() -> None:
 @click.option("--name", metavar="N", help="Its name; HOST-1, HOST-2, ... unless said.")
 @click.option(
     "--token-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
     metavar="PATH",
     help="A file with the token; the home's unless said.",
 )
@@ -54,6 +55,9 @@ def start(
     """Run one worker here until Ctrl+C. It keeps trying while the Master is away."""
     if no_general and not capabilities:
         raise click.UsageError("--no-general leaves the worker without any tag: name one with --capability")
+    problem = job_id_problem(name, "worker name") if name is not None else None
+    if problem:
+        raise click.UsageError(problem)
     given = {
         "--join": _address(join),
         "--name": name,
