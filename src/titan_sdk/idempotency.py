@@ -18,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HEADER = "Idempotency-Key"
 JOB_PREFIX = "job."
 
 _calls_made: dict[bytes, int] = {}

@@ -12,7 +12,6 @@ from titan.model.spec import (
     LATER,
     JobSpec,
     Problem,
-    convert_spec,
     decode_spec,
     encode_spec,
     read_job,
@@ -78,7 +77,6 @@ def test_what_is_stored_must_be_a_spec() -> None:
     for data in (b"", b"\xc1", msgspec.msgpack.encode({"job_id": "a"}), msgspec.msgpack.encode([1])):
         with pytest.raises(msgspec.DecodeError):
             decode_spec(data)
-    assert convert_spec({"job_id": "a", "filename": "a.py", "args": ["x"]}).args == ("x",)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,9 @@ attempt still lives is asked of the core each time, so a token dies with its att
 
 import hashlib
 import hmac
-import secrets
 from typing import NamedTuple
 
 PREFIX = "tj."
-KEY_BYTES = 32
 
 
 class JobIdentity(NamedTuple):
@@ -20,11 +18,6 @@ class JobIdentity(NamedTuple):
     job_id: str
     attempt: int
     fence: int
-
-
-def new_key() -> bytes:
-    """Return a fresh HMAC key; the Master makes one at its first start and keeps it in the database."""
-    return secrets.token_bytes(KEY_BYTES)
 
 
 def make(key: bytes, run_id: str, job_id: str, attempt: int, fence: int) -> str:

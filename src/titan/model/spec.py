@@ -221,8 +221,3 @@ def _size_problem(field: str, size: int, limit: int) -> str | None:
     if size <= limit:
         return None
     return f"{field}: {size} bytes, at most {limit}; put large input in the store or a file"
-
-
-def convert_spec(data: object) -> JobSpec:
-    """Return `data` (decoded JSON of our own making) as a JobSpec. Raises msgspec.ValidationError."""
-    return msgspec.convert(data, JobSpec)

@@ -112,11 +112,6 @@ def get(connection: Connection, key: str, now_ms: int) -> Value | StoreRefused |
     return str(value, "utf-8") if kind == TEXT else bytes(value)
 
 
-def get_many(connection: Connection, keys: list[str], now_ms: int) -> list[Value | StoreRefused | None]:
-    """Return `get` of each key, in order."""
-    return [get(connection, key, now_ms) for key in keys]
-
-
 def list_keys(connection: Connection, prefix: str, limit: int, after: str | None, now_ms: int) -> KeyPage:
     """Return keys (of values and sets) that begin with `prefix`, from behind `after` on, `limit` at most."""
     low = prefix.encode("utf-8", "surrogatepass")
