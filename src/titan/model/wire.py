@@ -28,7 +28,12 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """Worker: who I am and the full set of attempts I hold. `incarnation` is new at each process start."""
+    """Worker: who I am and the full set of attempts I hold. `incarnation` is new at each process start.
+
+    `predecessor` is the incarnation whose records are on this worker's disk ("": none). What it had begun is
+    among `attempts` too, and is reported ended; an attempt of it that is not among them never began here.
+    `devices` are the GPUs handed out one a job, () when `GPU` is a plain tag here. `draining`: grant nothing.
+    """
 
     name: str
     incarnation: str
@@ -41,6 +46,9 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     pid: int = 0
     host: str = ""
     epoch_seen: int = 0
+    predecessor: str = ""
+    devices: tuple[str, ...] = ()
+    draining: bool = False
 
 
 class Started(msgspec.Struct, frozen=True, tag="started", gc=False):
@@ -58,11 +66,21 @@ class Output(msgspec.Struct, frozen=True, tag="output", gc=False):
     data: bytes
 
 
+class Dropped(msgspec.Struct, frozen=True, tag="dropped", gc=False):
+    """Worker: `length` bytes of an attempt's log from `offset` on were not kept. Stands where their `Output` would."""
+
+    fence: int
+    offset: int
+    length: int
+    why: str = ""
+
+
 class Ended(msgspec.Struct, frozen=True, tag="ended", gc=False):
     """Worker: the main process ended and its tree is gone.
 
     `exit_code` is the code, or 128 + signal. `cause` is "" for an ordinary end, else one of CAUSES.
-    `log_bytes` is the length of the whole log; all of it was sent in `Output` before this message.
+    `log_bytes` is the length of the whole log, dropped ranges included; all of it was sent in `Output` and
+    `Dropped` before this message. CAUSE_LOST: a restarted worker found it dead, and knows nothing of its end.
     """
 
     fence: int
@@ -75,10 +93,17 @@ class Ended(msgspec.Struct, frozen=True, tag="ended", gc=False):
 
 
 class Returned(msgspec.Struct, frozen=True, tag="returned", gc=False):
-    """Worker: given back unstarted, after a `Stop` or because it could not be started here for no fault of its own."""
+    """Worker: given back unstarted: after a `Recall`, `Drain` or `Stop`, or because it could not be started here.
+
+    `reason` says why it could not, which puts the job off for a moment; "" is no fault of the machine.
+    """
 
     fence: int
     reason: str = ""
+
+
+class Draining(msgspec.Struct, frozen=True, tag="draining", gc=False):
+    """Worker: I am leaving in order; grant me nothing more."""
 
 
 class Renew(msgspec.Struct, frozen=True, tag="renew", gc=False):
@@ -115,6 +140,23 @@ class Stop(msgspec.Struct, frozen=True, tag="stop", gc=False):
     fence: int
 
 
+class Recall(msgspec.Struct, frozen=True, tag="recall", gc=False):
+    """Master: give it back if it was not handed to the launcher. `Returned` says it was not, `Started` that it was."""
+
+    fence: int
+
+
+class Lend(msgspec.Struct, frozen=True, tag="lend", gc=False):
+    """Master: this attempt waits for a run below it, and its slot may serve another (`on`), or does so no more."""
+
+    fence: int
+    on: bool
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain", gc=False):
+    """Master: finish what runs, give back what was not started; nothing more will be granted."""
+
+
 class Ack(msgspec.Struct, frozen=True, tag="ack", gc=False):
     """Master: durable. `ended` may be forgotten; logs may be forgotten up to the offset."""
 
@@ -134,10 +176,13 @@ CAUSE_OUT_OF_MEMORY = "out_of_memory"
 CAUSE_START_FAILED = "start_failed"
 CAUSE_LEASE = "lease"
 CAUSE_WORKER_STOP = "worker_stop"
-CAUSES = (CAUSE_CANCELLED, CAUSE_TIMEOUT, CAUSE_OUT_OF_MEMORY, CAUSE_START_FAILED, CAUSE_LEASE, CAUSE_WORKER_STOP)
+CAUSE_LOST = "lost"
+CAUSES = (
+    CAUSE_CANCELLED, CAUSE_TIMEOUT, CAUSE_OUT_OF_MEMORY, CAUSE_START_FAILED, CAUSE_LEASE, CAUSE_WORKER_STOP, CAUSE_LOST,
+)  # fmt: skip
 
-WorkerMessage = Hello | Started | Output | Ended | Returned | Renew
-MasterMessage = Welcome | Grant | Stop | Ack | RenewAck
+WorkerMessage = Hello | Started | Output | Dropped | Ended | Returned | Draining | Renew
+MasterMessage = Welcome | Grant | Recall | Stop | Lend | Drain | Ack | RenewAck
 
 _ENCODER = msgspec.msgpack.Encoder()
 _WORKER_FRAME = msgspec.msgpack.Decoder(list[WorkerMessage])
