@@ -207,6 +207,7 @@ class Worker:
         capabilities: tuple[str, ...] = ("GENERAL",),
         boot_id: str = "boot",
         greet: bool = True,
+        **fields: Any,
     ) -> None:
         self.name = name
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
@@ -217,7 +218,7 @@ class Worker:
         self._heard: asyncio.Queue[MasterMessage] = asyncio.Queue()
         self.task = asyncio.create_task(engine.links.serve(self))
         if greet:
-            hello = Hello(name, incarnation, boot_id, PROTOCOL, "0.1.0", capabilities, slots, tuple(held))
+            hello = Hello(name, incarnation, boot_id, PROTOCOL, "0.1.0", capabilities, slots, tuple(held), **fields)
             self.say(hello)
 
     async def receive(self) -> bytes | None:

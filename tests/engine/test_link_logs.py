@@ -201,3 +201,23 @@ def test_logs_of_attempts_that_live_no_more_are_forgotten(tmp_path: Path, monkey
         assert known.count() == 0
 
     with_bench(story, tmp_path)
+
+
+def test_a_process_started_anew_sends_on_the_log_its_predecessor_began(tmp_path: Path) -> None:
+    async def story(it: Bench) -> None:
+        worker = await it.worker()
+        run_id = await it.submit(spec("a"))
+        grant = await worker.hear(Grant)
+        worker.say(Started(grant.fence), Output(grant.fence, 0, b"one "))
+        assert (await worker.hear(Ack)).log_offsets == {grant.fence: 4}
+        again = Worker(it.engine, incarnation="2", predecessor="1", held=[Held(grant.fence, True)])
+        welcome = await again.hear(Welcome)
+        assert (welcome.stop, welcome.log_offsets) == ((), {grant.fence: 4})
+        again.say(Output(grant.fence, 4, b"two"), Ended(grant.fence, 0, log_bytes=7))
+        while grant.fence not in (await again.hear(Ack)).ended:
+            pass
+        assert (await it.job(run_id, "a")).state is JobState.COMPLETED
+        assert await it.log(grant.fence) == b"one two"
+        await it.agree()
+
+    with_bench(story, tmp_path)

@@ -124,7 +124,7 @@ class RetryRun(msgspec.Struct, frozen=True):
 
 
 class WorkerConnected(msgspec.Struct, frozen=True):
-    """A worker said hello. `attempts` is the full set it holds."""
+    """A worker said hello; see `titan.model.wire.Hello`. `attempts` is the full set it holds."""
 
     name: str
     incarnation: str
@@ -135,6 +135,9 @@ class WorkerConnected(msgspec.Struct, frozen=True):
     host: str = ""
     pid: int = 0
     version: str = ""
+    predecessor: str = ""
+    devices: tuple[str, ...] = ()
+    draining: bool = False
 
 
 class WorkerDisconnected(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from titan.core.rows import JobRow
 from titan.core.states import JobEvent, next_job_state, run_outcome
 from titan.model.spec import GENERAL, JobSpec, decode_spec, encode_spec
 from titan.model.states import FINAL_JOB_STATES, AttemptState, JobState
-from titan.model.wire import Ended, Stop
+from titan.model.wire import CAUSE_LOST, Ended, Stop
 
 DEATHS_MAX = 3
 POSTPONE_MS = 1_000
@@ -126,7 +126,7 @@ class Lifecycle:
         """
         job = self.memory.job_of(attempt)
         started = attempt.state == AttemptState.RUNNING
-        known = {"cause": reasons.CAUSE_LOST} if ended is None else end_values(ended)
+        known = {"cause": CAUSE_LOST} if ended is None else end_values(ended)
         self.memory.close_attempt(attempt, AttemptState.LOST, **known)
         if self.memory.is_cancelled(job):
             self.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED)
@@ -219,7 +219,7 @@ def passed_on(parent: JobRow) -> str:
 def end_values(ended: Ended) -> dict[str, Any]:
     """Return what an attempt's row keeps of the worker's report of its end."""
     return {
-        "exit_code": ended.exit_code,
+        "exit_code": None if ended.cause == CAUSE_LOST else ended.exit_code,
         "signal": ended.signal,
         "cause": ended.cause,
         "log_bytes": ended.log_bytes,

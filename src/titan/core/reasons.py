@@ -34,7 +34,6 @@ END_PARENT_FAILED = "PARENT_FAILED"
 END_PARENT_CANCELLED = "PARENT_CANCELLED"
 END_CANCELLED = "CANCEL_REQUESTED"
 AFFINITY_RELEASED = "AFFINITY_RELEASED"
-CAUSE_LOST = "lost"  # of an attempt whose worker never told its end
 
 REMEDIES: Mapping[str, str] = {
     WAIT_PARENTS: "it starts when its parents have completed; see titan explain for each parent named",

@@ -2,7 +2,8 @@
 
 Everything an attempt says names its fence. A fence that is not living here is stale: its end is
 acknowledged so that the worker forgets it, and changes nothing. A worker process can speak only of
-attempts that were granted to that very process (name and incarnation).
+attempts that were granted to that very process (name and incarnation), or that it adopted: a process that
+was started after another of its name says in its hello what that one had begun, and reports the ends.
 
 Leases: the worker's clock counts from the send of its last answered renewal and kills at L - 10 s; ours
 counts from the receipt, and an attempt is given up at L + 5 s. So no attempt lives twice as long as clock
@@ -27,6 +28,7 @@ from titan.core.states import JobEvent, RunEvent
 from titan.model.states import AttemptState, RunState
 from titan.model.wire import (
     CAUSE_LEASE,
+    CAUSE_LOST,
     CAUSE_OUT_OF_MEMORY,
     CAUSE_START_FAILED,
     CAUSE_TIMEOUT,
@@ -62,18 +64,17 @@ class Workers:
         cancelled: list[Attempt] = []
         for fence in sorted(memory.fences_of.get(event.name, ())):
             attempt = memory.attempts[fence]
+            if fence not in held:
+                self._not_held(attempt, event)
+                continue
             if attempt.incarnation != event.incarnation:
-                if attempt.boot_id == event.boot_id:
-                    self._lost_with_process(attempt)
-            elif attempt.fence not in held:
-                self._not_held(attempt)
-            else:
-                worker.fences.add(attempt.fence)
-                self._came_back(attempt)
-                if held[attempt.fence].started:
-                    self._start(attempt)
-                if memory.is_cancelled(memory.job_of(attempt)):
-                    cancelled.append(attempt)
+                self._adopt(attempt, event)
+            worker.fences.add(fence)
+            self._came_back(attempt)
+            if held[fence].started:
+                self._start(attempt)
+            if memory.is_cancelled(memory.job_of(attempt)):
+                cancelled.append(attempt)
         stop = tuple(fence for fence in held if fence not in worker.fences)
         memory.send(event.name, event.incarnation, Welcome(epoch=memory.epoch, stop=stop))
         for attempt in cancelled:
@@ -123,6 +124,9 @@ class Workers:
         self._start(attempt)
         self.dispatcher.wanted = True
         job = memory.job_of(attempt)
+        if ended.cause == CAUSE_LOST:
+            self.lifecycle.lose(attempt, counts=True, ended=ended)
+            return
         if ended.cause in (CAUSE_WORKER_STOP, CAUSE_LEASE) and not memory.is_cancelled(job):
             why = reasons.END_WORKER_STOP if ended.cause == CAUSE_WORKER_STOP else reasons.END_LOST
             self.lifecycle.lose(attempt, counts=False, reason=why, ended=ended)
@@ -203,16 +207,26 @@ class Workers:
                 Update("attempts", (attempt.fence,), {"state": attempt.state}, {"lease_until_ms": None})
             )
 
-    def _not_held(self, attempt: Attempt) -> None:
-        """The same process no longer holds it: never started there, or lost there."""
-        if attempt.state == AttemptState.ASSIGNED:
+    def _adopt(self, attempt: Attempt, event: WorkerConnected) -> None:
+        """A process before this one had begun it; this one has its records and reports how it ended."""
+        expect = {"state": attempt.state, "incarnation": attempt.incarnation}
+        values = {"incarnation": event.incarnation, "boot_id": event.boot_id}
+        attempt.incarnation, attempt.boot_id = event.incarnation, event.boot_id
+        self.memory.out.changes.append(Update("attempts", (attempt.fence,), expect, values))
+
+    def _not_held(self, attempt: Attempt, event: WorkerConnected) -> None:
+        """The worker that says hello does not name it: never begun there, lost there, or not there to be known.
+
+        What a process begins is on its disk first, and whoever is started after it on the same boot reads that.
+        After another boot the disk may lack the last of it, and it may be another machine: time has to tell.
+        """
+        known = attempt.incarnation == event.incarnation
+        if not known and attempt.boot_id != event.boot_id:
+            return
+        if attempt.state == AttemptState.ASSIGNED and (known or attempt.incarnation == event.predecessor):
             self._hand_back(attempt, "")
         else:
             self.lifecycle.lose(attempt, counts=True)
-
-    def _lost_with_process(self, attempt: Attempt) -> None:
-        """Its process was started anew on the same boot, after sweeping what the old one left."""
-        self.lifecycle.lose(attempt, counts=True)
 
     def _hand_back(self, attempt: Attempt, reason: str) -> None:
         job = self.memory.job_of(attempt)

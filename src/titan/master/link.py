@@ -27,6 +27,7 @@ UNKEPT_BYTES_MAX = 2 * 1024 * 1024
 OUTBOX_MAX = 100_000
 SLOTS_MAX = 10_000
 CAPABILITIES_MAX = 64
+DEVICES_MAX = 1_000
 TEXT_CHARS_MAX = 256
 DETAIL_CHARS_MAX = 4_096
 FENCE_MAX = 2**63 - 1
@@ -183,11 +184,12 @@ def check_hello(hello: WorkerMessage | None) -> Hello:
         problem = problem or job_id_problem(tag, "capability")
     if problem:
         raise LinkFault(CLOSE_BAD_FRAME, problem)
-    texts = (hello.incarnation, hello.boot_id, hello.version, hello.host)
+    texts = (hello.incarnation, hello.predecessor, hello.boot_id, hello.version, hello.host, *hello.devices)
     fences = [held.fence for held in hello.attempts]
     fits = (
         max(map(len, texts)) <= TEXT_CHARS_MAX
         and len(hello.capabilities) <= CAPABILITIES_MAX
+        and len(hello.devices) <= DEVICES_MAX
         and 0 <= hello.slots <= SLOTS_MAX
         and 0 <= hello.pid <= NUMBER_MAX
         and all(0 < fence <= FENCE_MAX for fence in fences)

@@ -303,4 +303,7 @@ def _connected(hello: Hello) -> WorkerConnected:
         host=hello.host,
         pid=hello.pid,
         version=hello.version,
+        predecessor=hello.predecessor,
+        devices=hello.devices,
+        draining=hello.draining,
     )

@@ -191,8 +191,9 @@ class Harness:
         held: Iterable[Held] = (),
         incarnation: str = "1",
         boot_id: str = "boot",
+        **fields: Any,
     ) -> None:
-        self.tell(WorkerConnected(name, incarnation, boot_id, tuple(tags), slots, tuple(held)))
+        self.tell(WorkerConnected(name, incarnation, boot_id, tuple(tags), slots, tuple(held), **fields))
 
     # What the worker that holds a job says of it.
 

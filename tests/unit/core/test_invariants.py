@@ -51,6 +51,7 @@ class Process:
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
         self.connected = True
+        self.predecessor = ""
         self.held: dict[int, bool] = {}
 
 
@@ -252,16 +253,30 @@ class History(RuleBasedStateMachine):
                 del process.held[message.fence]
                 self.h.tell(AttemptReturned(name, process.incarnation, message.fence, ""))
 
-    @rule(name=st.sampled_from(WORKERS), slots=st.integers(1, 3), fresh=st.booleans(), boot=st.sampled_from("ab"))
-    def connect(self, name: str, slots: int, fresh: bool, boot: str) -> None:
-        process = self.processes.get(name)
-        if process is None or fresh:
-            process = self.processes[name] = Process(f"{name}-{next(self.serial)}")
+    @rule(name=st.sampled_from(WORKERS), fresh=st.sampled_from(["same", "new", "disk"]), boot=st.sampled_from("aab"),
+          slots=st.integers(1, 3))  # fmt: skip
+    def connect(self, name: str, slots: int, fresh: str, boot: str) -> None:
+        """`fresh`: the process that was there, a new one that knows nothing, or one that reads what was begun."""
         self.deliver()
+        former = self.processes.get(name)
+        process = former
+        if process is None or fresh != "same":
+            process = self.processes[name] = Process(f"{name}-{next(self.serial)}")
+            if former is not None and fresh == "disk":
+                process.predecessor = former.incarnation
+                process.held = {fence: True for fence, started in former.held.items() if started}
         process.connected = True
         held = tuple(Held(fence, started) for fence, started in process.held.items())
         self.delivered = len(self.h.sent)
-        self.h.tell(WorkerConnected(name, process.incarnation, boot, TAGS[name], slots, held))
+        before = self.h.store.tables["attempts"]
+        named = {fence for fence in process.held if (fence,) in before and before[fence,]["ended_ms"] is None}
+        self.h.tell(
+            WorkerConnected(name, process.incarnation, boot, TAGS[name], slots, held, predecessor=process.predecessor)
+        )
+        for fence in named:
+            row = self.h.store.tables["attempts"][fence,]
+            assert row["ended_ms"] is None, "what a worker holds was taken from it"
+            assert row["incarnation"] == process.incarnation, "what a worker holds is another process's"
         self.deliver()
 
     @rule(name=st.sampled_from(WORKERS))
@@ -280,7 +295,7 @@ class History(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(WORKERS),
-        end=st.sampled_from(["start", "ok", "ok", "fail", "timeout", "worker_stop", "refuse"]),
+        end=st.sampled_from(["start", "ok", "ok", "fail", "timeout", "worker_stop", "lost", "refuse"]),
         jitter=st.floats(0, 0.99),
     )
     def work(self, name: str, end: str, jitter: float) -> None:
@@ -299,7 +314,7 @@ class History(RuleBasedStateMachine):
         else:
             del process.held[fence]
             code = 0 if end == "ok" else 1
-            cause = end if end in ("timeout", "worker_stop") else ""
+            cause = end if end in ("timeout", "worker_stop", "lost") else ""
             ended = AttemptEnded(name, process.incarnation, Ended(fence, code, cause=cause), jitter)
             self.h.tell(ended)
             self.h.tell(ended)  # sent twice: applied once
@@ -330,7 +345,7 @@ class History(RuleBasedStateMachine):
         self.h.hurried = False
         self.h.settle()
         for name in WORKERS:
-            self.connect(name, 2, False, "a")
+            self.connect(name, 2, "same", "a")
         for _ in range(400):
             for name in WORKERS:
                 self.renew(name)

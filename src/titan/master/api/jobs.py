@@ -12,6 +12,7 @@ from titan.master.finding import find, find_job, job_now, must_own
 from titan.master.show import attempt_view, job_view, run_view
 from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES, AttemptState
 from titan.model.views import AttemptList, Explanation, JobAnswer, JobView, JobWait, Lookup
+from titan.model.wire import CAUSE_LOST
 from titan.storage import queries
 from titan.storage.connection import Connection
 from titan_sdk.errors import Invalid, NotFound
@@ -164,7 +165,7 @@ def _read_log(
 def _last_line(connection: Connection, site: Site, fence: int, total: int) -> bytes:
     """Return what we have to say at the end of the log of an attempt that was lost with its worker."""
     row = queries.attempt(connection, fence)
-    if row is None or row.state != AttemptState.LOST or row.cause != reasons.CAUSE_LOST:
+    if row is None or row.state != AttemptState.LOST or row.cause != CAUSE_LOST:
         return b""
     whole = not total or site.logs.read(connection, fence, total - 1, 1).data == b"\n"
     return (b"" if whole else b"\n") + f"[titan] lost with worker {row.worker}\n".encode()
