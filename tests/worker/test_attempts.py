@@ -86,7 +86,7 @@ class Bench:
         self.attempts.obey(self.link.grant(Grant(fence, "r", "j", 1, 1, encode_spec(spec), "t", "k", "a")))
 
     def report(self, kind: int, fence: int, a: int = 0, b: int = 0) -> None:
-        self.launcher.on_report(Report(kind, fence, a, b, 5))
+        self.launcher.on_report(Report(kind, fence, a, b, 0, 5))
 
     async def next(self, kind: type[Any]) -> Any:
         """Return the next message of `kind` that would be sent."""

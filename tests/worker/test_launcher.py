@@ -203,6 +203,16 @@ def test_answered_renewals_keep_a_job(launcher: Launcher) -> None:
     assert [(report.kind, report.fence) for report in reports][-1] == (frames.ENDED, 2)
 
 
+def test_an_end_says_how_many_were_left_and_had_to_be_killed(launcher: Launcher) -> None:
+    # One that leaves in its grace is not counted, one that fell to us dead with its group is.
+    launcher.start(1, HEAD + FAMILY + "if os.fork() == 0: os._exit(0)\nprint('main leaves', flush=True)\n")
+    assert [launcher.report().killed, launcher.report().killed] == [0, 4]
+    launcher.start(2, HEAD + "if os.fork() == 0:\n    os.setsid()\n    os.fork()\n    signal.pause()\n")
+    assert [launcher.report().killed, launcher.report().killed] == [0, 2]
+    launcher.start(3, "pass")
+    assert [launcher.report().killed, launcher.report().killed] == [0, 0]
+
+
 def test_f27_end_of_file_from_the_worker_kills_all(launcher: Launcher) -> None:
     deaths = [Death(pid) for fence in range(1, 4) for pid in start_family(launcher, fence).values()]
     assert len(deaths) == 15

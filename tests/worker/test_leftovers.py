@@ -1,6 +1,7 @@
 """Nothing of a job outlives it, and nothing outlives its worker."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def test_f29_what_a_job_leaves_behind_is_gone_before_its_end_is_told(
     pids = pids_in(log)
     assert set(pids) == FAMILY_NAMES
     assert alive(pids) == {}
+    assert log.endswith("\n[titan] killed 4 processes the job left behind\n")
+
+
+def test_the_line_of_what_was_left_follows_the_line_of_the_end(master: MasterDouble, worker: WorkerProcess) -> None:
+    script = HEAD + "if os.fork() == 0:\n    while True: signal.pause()\nos.abort()\n"
+    lines = "[titan] killed by SIGABRT (Aborted)\n[titan] killed 1 process the job left behind\n"
+    assert master.run(script)[1] == lines
 
 
 def test_leftovers_may_end_by_themselves(master: MasterDouble, worker: WorkerProcess) -> None:
@@ -75,7 +83,8 @@ def test_f29_a_tree_that_forks_while_it_is_killed(master: MasterDouble, worker: 
         "os._exit(9)\n"
     )
     ended, log = master.run(script, env={"MARK": "of-the-forking-tree"})
-    assert (ended.exit_code, log) == (9, "going\n")
+    assert ended.exit_code == 9
+    assert re.fullmatch(r"going\n\[titan\] killed \d+ processes the job left behind\n", log)
     assert [pid for pid in os.listdir("/proc") if pid.isdigit() and _marked(pid, b"of-the-forking-tree")] == []
 
 

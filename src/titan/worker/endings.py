@@ -33,7 +33,7 @@ MACHINE_FAULTS = frozenset(
 
 
 def end_of(spec: JobSpec, report: frames.Report) -> tuple[Ended, str]:
-    """Return the `Ended` for a launcher's ENDED report, without its `log_bytes`, and the log's last line."""
+    """Return the `Ended` for a launcher's ENDED report, without its `log_bytes`, and what its log says last."""
     status = report.a
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     cause = CAUSES[report.b]
@@ -44,7 +44,8 @@ def end_of(spec: JobSpec, report: frames.Report) -> tuple[Ended, str]:
         cause=cause,
         at_ms=report.at_ms,
     )
-    return ended, _line(spec, cause, number)
+    lines = [_line(spec, cause, number), _leftovers(report.killed)]
+    return ended, "\n[titan] ".join(line for line in lines if line)
 
 
 def _line(spec: JobSpec, cause: str, number: int) -> str:
@@ -61,6 +62,12 @@ def _line(spec: JobSpec, cause: str, number: int) -> str:
     if number:
         return f"killed by {_signal_name(number)} ({_signal_word(number)})"
     return ""
+
+
+def _leftovers(killed: int) -> str:
+    if not killed:
+        return ""
+    return f"killed {killed} process{'es' if killed > 1 else ''} the job left behind"
 
 
 def start_failure(fence: int, at_ms: int, name: str, code: int, stage: int) -> tuple[Ended, str]:

@@ -31,7 +31,7 @@ _LENGTH = struct.Struct("<I")
 _START = struct.Struct("<BQQQQII")
 _STOP = struct.Struct("<BQBI")
 _RENEWED = struct.Struct("<BQ")
-_REPORT = struct.Struct("<BQiiQ")
+_REPORT = struct.Struct("<BQiiIQ")
 REPORT_BYTES = _REPORT.size
 
 
@@ -91,16 +91,18 @@ class Report:
     """What became of `fence`.
 
     STARTED: `a` is the pid. NOT_STARTED: `a` is the errno, `b` the stage. ENDED: `a` is the status as
-    `waitpid` gave it, `b` the cause. `at_ms` is the wall time of it, for people.
+    `waitpid` gave it, `b` the cause, `killed` how many processes it left behind that had to be killed.
+    `at_ms` is the wall time of it, for people.
     """
 
-    __slots__ = ("a", "at_ms", "b", "fence", "kind")
+    __slots__ = ("a", "at_ms", "b", "fence", "killed", "kind")
 
-    def __init__(self, kind: int, fence: int, a: int, b: int, at_ms: int) -> None:
+    def __init__(self, kind: int, fence: int, a: int, b: int, killed: int, at_ms: int) -> None:
         self.kind = kind
         self.fence = fence
         self.a = a
         self.b = b
+        self.killed = killed
         self.at_ms = at_ms
 
 
@@ -160,7 +162,7 @@ def _decode(body: bytes) -> Order:
 
 def encode_report(report: Report) -> bytes:
     """Return `report` in its fixed shape of REPORT_BYTES."""
-    return _REPORT.pack(report.kind, report.fence, report.a, report.b, report.at_ms)
+    return _REPORT.pack(report.kind, report.fence, report.a, report.b, report.killed, report.at_ms)
 
 
 def take_reports(buffer: bytearray) -> list[Report]:

@@ -34,7 +34,7 @@ class Job:
     """One attempt from fork to the end of its last process. Times are boot milliseconds."""
 
     __slots__ = (
-        "cause", "failure", "grace_until", "hard", "kill_at", "oom_before", "order", "pid", "reading",
+        "cause", "failure", "grace_until", "hard", "kill_at", "killed", "oom_before", "order", "pid", "reading",
         "running", "status", "timeout_at",
     )  # fmt: skip
 
@@ -51,6 +51,7 @@ class Job:
         self.hard = False
         self.status = 0
         self.grace_until = NEVER
+        self.killed = 0
 
 
 class Launcher:
@@ -181,16 +182,28 @@ class Launcher:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                # Looked at first: whose leftover it was is known only until it is reaped.
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 break
-            if pid == 0:
+            if dead is None:
                 break
+            pid = dead.si_pid
+            if pid not in self._mains:
+                self._count_killed(pid, dead.si_status if dead.si_code == os.CLD_KILLED else 0)
+            status = os.waitpid(pid, 0)[1]
             job = self._mains.pop(pid, None)
-            if job is None:
-                self._strays.pop(pid, None)
-            else:
+            if job is not None:
                 self._main_ended(job, status)
+
+    def _count_killed(self, pid: int, number: int) -> None:
+        job = self._strays.pop(pid, None)
+        if number == _SIGKILL and self._ended:
+            # One in the group of another that was killed fell to us dead, unseen until now.
+            job = job or self._owner(pid)
+            # Of a tree that was to be killed as a whole none was "left behind".
+            if job.hard and job.grace_until != NEVER:
+                job.killed += 1
 
     def _main_ended(self, job: Job, status: int) -> None:
         if self._execs.get(job.reading) is job:
@@ -203,7 +216,8 @@ class Launcher:
         died_of_kill = os.WIFSIGNALED(status) and os.WTERMSIG(status) == _SIGKILL
         if died_of_kill and not job.hard and self._oom.read() > job.oom_before:
             job.cause = frames.CAUSE_OUT_OF_MEMORY
-        job.grace_until = boot_ms() + LEFTOVER_GRACE_MS
+        if not job.hard:
+            job.grace_until = boot_ms() + LEFTOVER_GRACE_MS
         self._ended.append(job)
 
     def _enforce(self, now_ms: int) -> None:
@@ -231,7 +245,7 @@ class Launcher:
             left = [pid for pid, owner in self._strays.items() if owner is job]
             if not left:
                 self._ended.remove(job)
-                self._report(frames.ENDED, job.order.fence, job.status, job.cause)
+                self._report(frames.ENDED, job.order.fence, job.status, job.cause, job.killed)
             elif job.hard or now_ms >= job.grace_until:
                 job.hard = True
                 for pid in left:
@@ -261,8 +275,8 @@ class Launcher:
                 deadline = min(deadline, job.grace_until)
         return deadline
 
-    def _report(self, kind: int, fence: int, a: int, b: int) -> None:
-        self._reports += frames.encode_report(Report(kind, fence, a, b, time.time_ns() // 1_000_000))
+    def _report(self, kind: int, fence: int, a: int, b: int, killed: int = 0) -> None:
+        self._reports += frames.encode_report(Report(kind, fence, a, b, killed, time.time_ns() // 1_000_000))
 
     def _flush(self) -> None:
         if not self._reports:
