@@ -4,10 +4,13 @@ The worker's side of the promise that nothing is lost and nothing runs twice: an
 grant until the Master has said that its end is durable, and every `Hello` names all that is held. Results
 and log bytes are sent again from where the Master says it stands, whoever lost the connection. Messages
 from the Master and facts from this machine come in; orders for this machine come back, and `next_frame`
-says what to send. Sent log bytes not yet acknowledged are bounded by a window that follows the link's
+says what to send. Grants beyond the slots wait here, so that a slot that falls free has its next job at
+once: highest priority first, then the oldest. Until `hand_over` each can be had back, afterwards none can;
+whoever comes first decides, and only here. Sent log bytes not yet acknowledged are bounded by a window that follows the link's
 pace, so that renewals never wait behind a backlog. Times are boot-clock milliseconds of the caller.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Collection
 
@@ -19,9 +22,12 @@ from titan.model.wire import (
     CAUSE_CANCELLED,
     CAUSE_WORKER_STOP,
     Ack,
+    Draining,
     Ended,
     Grant,
     Held,
+    Lend,
+    Recall,
     Renew,
     RenewAck,
     Returned,
@@ -37,6 +43,12 @@ LEASE_TERM_MARGIN_S = 15
 LEASE_KILL_MARGIN_S = 10
 STOP_GRACE_MS = 10_000
 UNWANTED_GRACE_MS = 5_000
+
+# Enough to bridge the way to the Master and back between short jobs; what waits here nobody else can start.
+WAITING_MAX = 64
+LENT_MAX = 64
+# A grant that comes again after it was let go of must not run again. Only a link that repeats itself sends one.
+GONE_MAX = 10_000
 
 OUTPUT_FRAME_BYTES_MAX = 512 * 1024
 WINDOW_BYTES_MIN = 16 * 1024
@@ -87,10 +99,20 @@ class _Attempt(msgspec.Struct, gc=False):
     handed: bool = False
     started: bool = False
     unwanted: bool = False
+    lent: bool = False
     log_total: int = 0
     log_sent: int = 0
     log_acked: int = 0
     ended: Ended | None = None
+
+
+class _Urgency(msgspec.Struct):
+    """The one field of a spec that orders those that wait."""
+
+    priority: int = 1
+
+
+_URGENCY = msgspec.msgpack.Decoder(_Urgency)
 
 
 def lease_margins_ms(spec: JobSpec) -> tuple[int, int]:
@@ -106,7 +128,8 @@ def lease_margins_ms(spec: JobSpec) -> tuple[int, int]:
 class WorkerLink:
     """Everything one worker process holds.
 
-    `answered_ms` is the send time of the last answered renewal, `epoch` the Master's of the last welcome.
+    `answered_ms` is the send time of the last answered renewal, `epoch` the Master's of the last welcome,
+    `draining` whether anything more is started.
     """
 
     def __init__(self, slots: int) -> None:
@@ -114,11 +137,13 @@ class WorkerLink:
         self.answered_ms = 0
         self.epoch = 0
         self.online = False
+        self.draining = False
+        self._drain_reason = ""
         self._linked = False
-        self._draining = False
         self._attempts: dict[int, _Attempt] = {}
-        self._waiting: dict[int, Grant] = {}
-        self._control: deque[Started | Returned] = deque()
+        self._waiting: dict[int, tuple[int, int, Grant]] = {}
+        self._gone: dict[int, None] = {}
+        self._control: deque[Started | Returned | Draining] = deque()
         self._output: dict[int, None] = {}
         self._ends: dict[int, Ended] = {}
         self._window = WINDOW_BYTES_START
@@ -139,9 +164,17 @@ class WorkerLink:
         return tuple(Held(fence, a.started, a.log_acked) for fence, a in self._attempts.items())
 
     def welcome(self, message: Welcome) -> list[Order]:
-        """Take the Master's difference: what it does not want, and how far it has each log."""
+        """Take the Master's difference: what it does not want, and how far it has each log.
+
+        It says anew which slots are lent: until then none is.
+        """
         self.online = True
+        if message.epoch != self.epoch:
+            # A database that was put back may give numbers out again.
+            self._gone.clear()
         self.epoch = message.epoch
+        for attempt in self._attempts.values():
+            attempt.lent = False
         orders: list[Order] = []
         for fence in message.stop:
             orders += self._disown(fence)
@@ -149,7 +182,7 @@ class WorkerLink:
             offset = message.log_offsets.get(fence, attempt.log_acked)
             attempt.log_sent = attempt.log_acked = min(offset, attempt.log_total)
             self._mark(fence, attempt)
-        return orders
+        return orders + self._next_waiting()
 
     def disconnected(self) -> None:
         """The connection is gone; whatever was on its way counts as not sent."""
@@ -187,21 +220,38 @@ class WorkerLink:
     # From the Master
 
     def grant(self, message: Grant) -> list[Order]:
-        """Take an attempt. One beyond the slots goes back, unless only unwanted jobs are in its way."""
-        if message.fence in self._attempts:
+        """Take an attempt; it waits while no slot is free. Too many that wait, or one that was here, goes back."""
+        fence = message.fence
+        if fence in self._attempts:
             return []
-        if self._draining:
-            self._say(Returned(message.fence, "the worker is stopping"))
+        if self.draining:
+            self._say(Returned(fence, self._drain_reason))
+        elif fence in self._gone:
+            self._say(Returned(fence, "the worker was granted this attempt before"))
+        elif len(self._waiting) >= self.slots + WAITING_MAX:
+            self._say(Returned(fence, f"{len(self._waiting)} attempts wait at the worker already"))
+        else:
+            self._attempts[fence] = _Attempt()
+            self._waiting[fence] = (-_priority(message), fence, message)
+        return self._next_waiting()
+
+    def recall(self, message: Recall) -> list[Order]:
+        """Give an attempt back for somebody else, unless it was handed to the launcher: then it stays here."""
+        attempt = self._attempts.get(message.fence)
+        if attempt is None or attempt.handed:
             return []
-        busy = [attempt for attempt in self._attempts.values() if attempt.ended is None]
-        if sum(not attempt.unwanted for attempt in busy) >= self.slots:
-            self._say(Returned(message.fence, f"all {self.slots} slots of the worker are taken"))
-            return []
-        self._attempts[message.fence] = _Attempt()
-        if len(busy) < self.slots:
-            return [Prepare(message)]
-        self._waiting[message.fence] = message
-        return []
+        return [Abandon(message.fence), *self.returned(message.fence, "")]
+
+    def lend(self, message: Lend) -> list[Order]:
+        """Its job waits for one below it, so its slot is free for another; or it wants it back.
+
+        Then nothing is stopped, but nothing is started either until what runs fits the slots again.
+        """
+        attempt = self._attempts.get(message.fence)
+        if attempt is not None and attempt.handed and attempt.ended is None and not attempt.unwanted:
+            lent = sum(other.lent for other in self._attempts.values())
+            attempt.lent = message.on and (attempt.lent or lent < LENT_MAX)
+        return self._next_waiting()
 
     def stop(self, message: Stop) -> list[Order]:
         """End an attempt on request: it goes back if it was not handed to the launcher yet."""
@@ -231,7 +281,7 @@ class WorkerLink:
     # From this machine
 
     def hand_over(self, fence: int) -> bool:
-        """Decide the race with `stop`, once: True, and from here on the attempt counts as started."""
+        """Decide the race with `stop` and `recall`, once: True, and from here on the attempt counts as started."""
         attempt = self._attempts.get(fence)
         if attempt is None:
             return False
@@ -265,6 +315,7 @@ class WorkerLink:
             self._drop(message.fence)
             return [Forget(message.fence), *self._next_waiting()]
         attempt.ended = message
+        attempt.lent = False
         attempt.log_total = message.log_bytes
         self._mark(message.fence, attempt)
         return self._next_waiting()
@@ -276,16 +327,22 @@ class WorkerLink:
         return [*(Forget(fence) for fence in fences), *self._next_waiting()]
 
     def drain(self) -> list[Order]:
-        """The worker leaves in order: no more grants, all jobs end."""
-        self._draining = True
+        """Start nothing more: what was not handed over goes back, what runs goes on to its end."""
+        self.draining = True
         orders: list[Order] = []
         for fence, attempt in list(self._attempts.items()):
-            if attempt.ended is not None:
-                continue
-            if attempt.handed:
+            if not attempt.handed:
+                orders += [Abandon(fence), *self.returned(fence, self._drain_reason)]
+        return orders
+
+    def leave(self) -> list[Order]:
+        """Leave in order: say so first, or the same jobs would come back; then drain, and end what runs."""
+        self._say(Draining())
+        self._drain_reason = "the worker is stopping"
+        orders = self.drain()
+        for fence, attempt in self._attempts.items():
+            if attempt.ended is None:
                 orders.append(Kill(fence, CAUSE_WORKER_STOP, STOP_GRACE_MS))
-            else:
-                orders += [Abandon(fence), *self.returned(fence, "the worker is stopping")]
         return orders
 
     # What to send
@@ -317,16 +374,21 @@ class WorkerLink:
 
     @property
     def running(self) -> int:
-        """How many attempts hold a slot."""
-        return sum(attempt.ended is None for attempt in self._attempts.values())
+        """How many attempts run or are about to."""
+        return sum(attempt.ended is None for attempt in self._attempts.values()) - len(self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """How many attempts wait for a slot."""
+        return len(self._waiting)
 
     @property
     def owes(self) -> bool:
         """Whether the Master has not let go of all that was held, or there is something left to say."""
         return bool(self._attempts or self._control)
 
-    def _say(self, message: Started | Returned) -> None:
-        # Offline, the next Hello says it by naming the attempt, or not.
+    def _say(self, message: Started | Returned | Draining) -> None:
+        # Offline, the next Hello says it by naming the attempt or not, and whether we drain.
         if self._linked:
             self._control.append(message)
 
@@ -340,6 +402,9 @@ class WorkerLink:
 
     def _drop(self, fence: int) -> _Attempt:
         attempt = self._attempts.pop(fence)
+        self._gone[fence] = None
+        if len(self._gone) > GONE_MAX:
+            del self._gone[next(iter(self._gone))]
         self._waiting.pop(fence, None)
         self._in_flight -= attempt.log_sent - attempt.log_acked
         self._output.pop(fence, None)
@@ -351,7 +416,7 @@ class WorkerLink:
         if attempt is None:
             return []
         # It may have started while the welcome was on its way.
-        self._control = deque(said for said in self._control if said.fence != fence)
+        self._control = deque(said for said in self._control if isinstance(said, Draining) or said.fence != fence)
         if attempt.handed and attempt.ended is None:
             attempt.unwanted = True
             return [Kill(fence, CAUSE_CANCELLED, UNWANTED_GRACE_MS)]
@@ -359,12 +424,14 @@ class WorkerLink:
         return [Forget(fence)] if attempt.handed else [Abandon(fence), Forget(fence)]
 
     def _next_waiting(self) -> list[Order]:
+        if self.draining or not self._waiting:
+            return []
+        taken = sum(attempt.ended is None and not attempt.lent for attempt in self._attempts.values())
+        free = self.slots - (taken - len(self._waiting))
         orders: list[Order] = []
-        free = self.slots - self.running + len(self._waiting)
-        while self._waiting and free > 0 and not self._draining:
-            fence = next(iter(self._waiting))
-            orders.append(Prepare(self._waiting.pop(fence)))
-            free -= 1
+        for _, fence, grant in heapq.nsmallest(free, self._waiting.values()):
+            del self._waiting[fence]
+            orders.append(Prepare(grant))
         return orders
 
     def _follow_pace(self, now_ms: int) -> None:
@@ -385,3 +452,11 @@ class WorkerLink:
             self._window = min(WINDOW_BYTES_MAX, self._window * 2)
         elif age_ms >= PACE_BAD_MS:
             self._window = max(WINDOW_BYTES_MIN, self._window // 2)
+
+
+def _priority(grant: Grant) -> int:
+    try:
+        return _URGENCY.decode(grant.spec).priority
+    except msgspec.DecodeError:
+        # Its start will say what is wrong with it, and takes no time.
+        return 1

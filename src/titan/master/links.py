@@ -41,6 +41,7 @@ from titan.model.wire import (
     CLOSE_REPLACED,
     CLOSE_STOPPING,
     Ack,
+    Draining,
     Ended,
     Grant,
     Hello,
@@ -248,6 +249,8 @@ class WorkerLinks:
                 report(WorkerRenewed(name, incarnation))
             case Returned():
                 report(AttemptReturned(name, incarnation, message.fence, message.reason[:REASON_CHARS_MAX]))
+            case Draining():
+                pass
             case _:
                 raise LinkFault(CLOSE_BAD_FRAME, f"{type(message).__name__} is not expected here")
 

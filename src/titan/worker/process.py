@@ -189,7 +189,7 @@ class Worker:
 
     async def _stop_in_order(self) -> None:
         await self._stopping.wait()
-        self._obey(self._link.drain())
+        self._obey(self._link.leave())
         deadline_s = time.monotonic() + STOP_GRACE_MS / 1000 + ACK_WAIT_S
         while self._link.owes and time.monotonic() < deadline_s:
             if not self._link.running:

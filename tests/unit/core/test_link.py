@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.unit.core.links import grant, online, running
 from titan.core.link import (
     RENEW_EVERY_MS,
     SILENCE_MS_MAX,
@@ -12,7 +13,6 @@ from titan.core.link import (
     Forget,
     Kill,
     Piece,
-    Prepare,
     WorkerLink,
     lease_margins_ms,
 )
@@ -20,10 +20,8 @@ from titan.model.limits import DEFAULT_LIMITS
 from titan.model.spec import JobSpec
 from titan.model.wire import (
     CAUSE_CANCELLED,
-    CAUSE_WORKER_STOP,
     Ack,
     Ended,
-    Grant,
     Held,
     RenewAck,
     Returned,
@@ -33,24 +31,6 @@ from titan.model.wire import (
 )
 
 FULL_CHUNK = DEFAULT_LIMITS.output_bytes_max
-
-
-def grant(fence: int) -> Grant:
-    return Grant(fence, "r", "j", 1, 1, b"", "t", "k", "a")
-
-
-def online(slots: int = 2) -> WorkerLink:
-    link = WorkerLink(slots)
-    assert link.hello(1_000) == ()
-    assert link.welcome(Welcome(epoch=5)) == []
-    return link
-
-
-def running(link: WorkerLink, fence: int) -> None:
-    assert link.grant(grant(fence)) == [Prepare(grant(fence))]
-    assert link.hand_over(fence)
-    link.started(fence, 7)
-    assert Started(fence, 7) in link.next_frame(0)
 
 
 def test_nothing_is_said_before_the_welcome() -> None:
@@ -128,17 +108,6 @@ def test_a_master_that_claims_more_log_than_there_is_is_not_believed() -> None:
     assert link.next_frame(0) == [Piece(1, 11, 1)]
 
 
-def test_grants_beyond_the_slots_go_back() -> None:
-    link = online(1)
-    running(link, 1)
-    assert link.grant(grant(2)) == []
-    assert link.next_frame(0) == [Returned(2, "all 1 slots of the worker are taken")]
-    assert link.grant(grant(1)) == []
-    assert link.next_frame(0) == []
-    link.ended(Ended(1, 0))
-    assert link.grant(grant(3)) == [Prepare(grant(3))]
-
-
 def test_what_the_master_does_not_want_dies_unreported() -> None:
     link = online(3)
     running(link, 1)
@@ -165,44 +134,6 @@ def test_what_starts_while_the_welcome_is_on_its_way_may_be_unwanted_too() -> No
         link.started(fence, 0)
     assert link.welcome(Welcome(epoch=6, stop=(1,))) == [Kill(1, CAUSE_CANCELLED, 5_000)]
     assert link.next_frame(0) == [Started(2, 0)]
-
-
-def test_a_grant_waits_for_the_end_of_what_is_not_wanted() -> None:
-    link = online(1)
-    running(link, 1)
-    link.hello(0)
-    link.welcome(Welcome(epoch=6, stop=(1,)))
-    assert link.grant(grant(2)) == []
-    assert link.grant(grant(3)) == []
-    assert link.next_frame(0) == [Returned(3, "all 1 slots of the worker are taken")]
-    assert link.ended(Ended(1, 143, 15)) == [Forget(1), Prepare(grant(2))]
-    assert link.hand_over(2)
-
-
-def test_a_waiting_grant_can_be_stopped() -> None:
-    link = online(1)
-    running(link, 1)
-    link.hello(0)
-    link.welcome(Welcome(epoch=6, stop=(1,)))
-    link.grant(grant(2))
-    assert link.stop(Stop(2)) == [Abandon(2), Forget(2)]
-    assert link.next_frame(0) == [Returned(2, "stopped before its start")]
-    assert link.ended(Ended(1, 143, 15)) == [Forget(1)]
-
-
-def test_a_stop_and_the_start_race_once() -> None:
-    link = online()
-    link.grant(grant(1))
-    assert link.stop(Stop(1)) == [Abandon(1), Forget(1)]
-    assert not link.hand_over(1)
-    assert link.next_frame(0) == [Returned(1, "stopped before its start")]
-    link.grant(grant(2))
-    assert link.hand_over(2)
-    assert link.stop(Stop(2)) == [Kill(2, CAUSE_CANCELLED, 10_000)]
-    link.started(2, 0)
-    link.ended(Ended(2, 143, 15, CAUSE_CANCELLED))
-    assert link.stop(Stop(2)) == []
-    assert link.stop(Stop(99)) == []
 
 
 def test_what_could_not_be_started_here_goes_back_once() -> None:
@@ -232,30 +163,6 @@ def test_an_unwanted_attempt_that_never_started_is_not_returned() -> None:
     link.welcome(Welcome(epoch=6, stop=(1,)))
     assert link.returned(1, "no memory") == [Forget(1)]
     assert link.next_frame(0) == []
-
-
-def test_draining_ends_the_running_and_returns_the_rest() -> None:
-    link = online(3)
-    running(link, 1)
-    running(link, 2)
-    link.ended(Ended(2, 0))
-    link.next_frame(0)
-    link.grant(grant(3))
-    assert link.drain() == [Kill(1, CAUSE_WORKER_STOP, 10_000), Abandon(3), Forget(3)]
-    link.grant(grant(4))
-    reason = "the worker is stopping"
-    assert link.owes
-    assert link.next_frame(0) == [Returned(3, reason), Returned(4, reason)]
-
-
-def test_draining_starts_no_waiting_grant() -> None:
-    link = online(1)
-    running(link, 1)
-    link.hello(0)
-    link.welcome(Welcome(epoch=6, stop=(1,)))
-    link.grant(grant(2))
-    link.drain()
-    assert link.ended(Ended(1, 143, 15)) == [Forget(1)]
 
 
 def test_jobs_that_died_with_the_launcher_are_not_in_the_next_hello() -> None:
