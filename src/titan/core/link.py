@@ -6,8 +6,9 @@ and log bytes are sent again from where the Master says it stands, whoever lost 
 from the Master and facts from this machine come in; orders for this machine come back, and `next_frame`
 says what to send. Grants beyond the slots wait here, so that a slot that falls free has its next job at
 once: highest priority first, then the oldest. Until `hand_over` each can be had back, afterwards none can;
-whoever comes first decides, and only here. Sent log bytes not yet acknowledged are bounded by a window that follows the link's
-pace, so that renewals never wait behind a backlog. Times are boot-clock milliseconds of the caller.
+whoever comes first decides, and only here. Sent log bytes not yet acknowledged are bounded by a window
+that follows the link's pace, so that renewals never wait behind a backlog. Times are boot-clock
+milliseconds of the caller.
 """
 
 import heapq
