@@ -225,10 +225,10 @@ class WorkerLink:
         fence = message.fence
         if fence in self._attempts:
             return []
-        if self.draining:
-            self._say(Returned(fence, self._drain_reason))
-        elif fence in self._gone:
+        if fence in self._gone:
             self._say(Returned(fence, "the worker was granted this attempt before"))
+        elif self.draining:
+            self._say(Returned(fence, self._drain_reason))
         elif len(self._waiting) >= self.slots + WAITING_MAX:
             self._say(Returned(fence, f"{len(self._waiting)} attempts wait at the worker already"))
         else:
