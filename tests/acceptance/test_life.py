@@ -48,13 +48,13 @@ def test_the_home_is_private_and_says_where_titan_is(own_cluster: Cluster) -> No
 def test_the_first_screen_is_two_lines_and_the_last_is_one(tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     home = tmp_path / "home"
-    command = [TITAN, "up", "--port", "0", "--slots", "2", "--capability", "GPU"]
+    command = [TITAN, "up", "--port", "0", "--slots", "2", "--capability", "BIG"]
     with subprocess.Popen(command, env=bare_environment(home, HOME=str(tmp_path)), stdout=pipe, stderr=pipe) as up:
         assert up.stdout is not None
         assert up.stderr is not None
         first, second = up.stdout.readline().decode(), up.stdout.readline().decode()
         assert re.fullmatch(
-            f"Titan {__version__}   http://127.0.0.1:[0-9]+   1 worker, 2 slots, GENERAL, GPU   data ~/home\n", first
+            f"Titan {__version__}   http://127.0.0.1:[0-9]+   1 worker, 2 slots, GENERAL, BIG   data ~/home\n", first
         )
         assert re.fullmatch("  Ctrl\\+C stops everything\\.  Ready in [0-9]+\\.[0-9] s\\.\n", second)
         up.send_signal(signal.SIGINT)

@@ -17,6 +17,7 @@ from titan.model.spec import JobSpec, encode_spec
 from titan.model.wire import Ended, Grant, RenewAck, Returned, Started, Welcome, WorkerMessage
 from titan.worker import attempts as attempts_module
 from titan.worker.attempts import Attempts
+from titan.worker.devices import Device, Devices
 from titan.worker.environment import JobEnvironment
 from titan.worker.launcher import frames
 from titan.worker.launcher.frames import Renewed, Report, Start, boot_ms
@@ -53,7 +54,7 @@ class Recorder:
 class Bench:
     """Attempts with everything real around them but the launcher and the Master."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, devices: tuple[Device, ...] = ()) -> None:
         loop = asyncio.get_running_loop()
         self.folder = folder
         self.link = WorkerLink(2)
@@ -71,6 +72,7 @@ class Bench:
             scripts,
             Workspaces(folder),
             JobEnvironment("http://127.0.0.1:1", folder / "python", {}),
+            Devices(devices, folder / "gpu", loop.call_later),
             "/the/python",
             Limits(),
             changed=self.changed.set,

@@ -18,6 +18,7 @@ from titan.model.limits import Limits
 from titan.model.spec import JobSpec, decode_spec, spec_problems
 from titan.model.wire import Ended, Grant
 from titan.worker import endings
+from titan.worker.devices import Devices
 from titan.worker.environment import JobEnvironment, exact
 from titan.worker.launcher import frames
 from titan.worker.launcher.frames import Renewed, Report, Start, Stop, boot_ms
@@ -49,6 +50,7 @@ class Attempts:
         scripts: Scripts,
         workspaces: Workspaces,
         environment: JobEnvironment,
+        devices: Devices,
         python: str,
         limits: Limits,
         changed: Callable[[], None],
@@ -60,6 +62,7 @@ class Attempts:
         self._scripts = scripts
         self._workspaces = workspaces
         self._environment = environment
+        self._devices = devices
         self._python = python
         self._limits = limits
         self._changed = changed
@@ -96,6 +99,7 @@ class Attempts:
                 task = self._fetching.pop(order.fence, None)
                 if task is not None:
                     task.cancel()
+                self._devices.forget(order.fence)
             elif isinstance(order, Kill):
                 self._launcher.send(Stop(order.fence, endings.CODES[order.cause], order.grace_ms))
             elif isinstance(order, Forget):
@@ -118,6 +122,12 @@ class Attempts:
         # The Master has checked it too; but what names files and programs here is checked here.
         if problems := spec_problems(spec, self._limits):
             self._refuse(grant, problems[0].message)
+            return
+        try:
+            if not self._devices.take(grant.fence, spec, lambda: self._prepare(grant)):
+                return
+        except OSError as error:
+            self._give_back(grant.fence, f"its device cannot be locked here: {error.strerror}")
             return
         script = self._scripts.kept(spec.script)
         # A small file at hand is copied on the spot: threads would cost more than the job's fork.
@@ -162,6 +172,7 @@ class Attempts:
         term_ms, kill_ms = lease_margins_ms(spec)
         if term_ms and boot_ms() >= self._link.answered_ms + term_ms:
             self._clean(fence)
+            self._devices.forget(fence)
             self.obey(self._link.returned(fence, "no contact with the Master for too long"))
             return
         try:
@@ -174,16 +185,18 @@ class Attempts:
             os.close(reading)
             os.close(writing)
             self._clean(fence)
+            self._devices.forget(fence)
             return
         self._logs.add(fence, reading)
         self._specs[fence] = spec
         argv = [exact(word) for word in command(spec, workdir, self._python)]
-        env = self._environment.of(grant, spec, workdir, shared)
+        env = self._environment.of(grant, spec, workdir, shared, self._devices.visible(fence))
         timeout_ms = round(spec.timeout_s * 1000) if spec.timeout_s else 0
         self._launcher.send(Start(fence, exact(workdir), argv, env, timeout_ms, term_ms, kill_ms), writing)
 
     def _give_back(self, fence: int, reason: str) -> None:
         """Return it as this machine's fault, but not at once: it may well be granted here again."""
+        self._devices.forget(fence)
         self._loop.call_later(GIVE_BACK_DELAY_S, lambda: self.obey(self._link.returned(fence, reason)))
 
     def _refuse(self, grant: Grant, reason: str) -> None:
@@ -215,6 +228,7 @@ class Attempts:
 
     def _finish(self, ended: Ended, line: str) -> None:
         del self._specs[ended.fence]
+        self._devices.forget(ended.fence)
         self._logs.finish(ended.fence, line, lambda total: self._over(ended, total))
 
     def _over(self, ended: Ended, total: int) -> None:
@@ -253,6 +267,7 @@ class Attempts:
         lost = list(self._specs)
         self._specs.clear()
         for fence in lost:
+            self._devices.forget(fence)
             self._do_later(self._workspaces.keep, fence)
         self.obey(self._link.lost(lost))
         await asyncio.sleep(LAUNCHER_PAUSE_S)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import titan_sdk
 from titan.model.spec import JobSpec
 from titan.model.wire import Grant
+from titan.worker.devices import VARIABLE
 
 PASSED = frozenset({"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"})
 PASSED_PREFIX = "LC_"
@@ -33,8 +34,11 @@ class JobEnvironment:
             self._base["TITAN_CA"] = base["TITAN_CA"]
         self._site = str(site)
 
-    def of(self, grant: Grant, spec: JobSpec, workdir: str, shared: str) -> list[bytes]:
-        """Return "NAME=value" entries, exact bytes, for one attempt."""
+    def of(self, grant: Grant, spec: JobSpec, workdir: str, shared: str, devices: str | None = None) -> list[bytes]:
+        """Return "NAME=value" entries, exact bytes, for one attempt.
+
+        `devices` is what it may see of this machine's GPUs, whatever it says itself; None leaves it to the job.
+        """
         values = {
             **self._base,
             **spec.env,
@@ -47,6 +51,8 @@ class JobEnvironment:
             "TITAN_WORKDIR": workdir,
             "TITAN_SHARED_DIR": shared,
         }
+        if devices is not None:
+            values[VARIABLE] = devices
         own_path = values.get("PYTHONPATH")
         values["PYTHONPATH"] = f"{self._site}{os.pathsep}{own_path}" if own_path else self._site
         return [exact(f"{name}={value}") for name, value in values.items()]

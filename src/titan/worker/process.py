@@ -27,6 +27,7 @@ from titan.model.limits import Limits
 from titan.model.wire import PROTOCOL, Hello
 from titan.worker.attempts import Attempts, raise_again
 from titan.worker.connection import Connection, Handler, Replaced
+from titan.worker.devices import GPU, Device, Devices, NotFound, find
 from titan.worker.environment import JobEnvironment, install_site
 from titan.worker.launcher.frames import boot_ms
 from titan.worker.launcher.spawn import become_subreaper
@@ -104,6 +105,8 @@ class Worker:
         handler = Handler(self._hello, self._obey, self._read_log, self._answered, self.say)
         self._connection = Connection(config.url, config.token_file, self._link, handler, beside=config.parent_fd >= 0)
         folder = name.folder
+        # Beside the workers' folders, where no worker's name can be.
+        self._devices = Devices(self._found(environ), folder.parent / ".gpu", self._loop.call_later)
         install_site(folder / "python")
         limits = Limits.load(environ)
         self._logs = Logs(
@@ -118,6 +121,7 @@ class Worker:
             Scripts(folder / "scripts", config.url, self._connection.token),
             Workspaces(folder),
             JobEnvironment(config.url, folder / "python", environ, config.pass_env),
+            self._devices,
             sys.executable,
             limits,
             changed=self._changed,
@@ -128,6 +132,18 @@ class Worker:
     def say(self, text: str) -> None:
         """Tell the person who started it."""
         print(f"worker {self._name.name}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - it is its voice
+
+    def _found(self, environ: Mapping[str, str]) -> tuple[Device, ...]:
+        if GPU not in self._config.capabilities:
+            return ()
+        try:
+            found = find(environ)
+        except NotFound as error:
+            self.say(f"no GPU is handed out: {error}; {GPU} is a plain tag here")
+            return ()
+        listed = ", ".join(f"{device.index} {device.name} ({device.uuid})" for device in found)
+        self.say(f"one GPU job a device: {listed}")
+        return found
 
     async def run(self) -> int:
         """Work until stopped; return the exit code. No job is left when this returns."""
@@ -219,6 +235,7 @@ class Worker:
             pid=os.getpid(),
             host=socket.gethostname(),
             epoch_seen=self._link.epoch,
+            devices=self._devices.names,
         )
 
     def _obey(self, orders: list[Order]) -> None:
