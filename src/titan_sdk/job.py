@@ -33,6 +33,7 @@ class TitanJob:
     lease_s: seconds a silent worker keeps the job.
     on_lost: ``"retry"``, or ``"fail"`` when it must never start twice.
     env: environment variables of the job.
+    reap: reap orphans below the job's main process, so that its ``os.wait()`` sees its own children only.
 
     The others belong to features that come later; the Master refuses them, by name, when they are set.
     Example::
@@ -64,6 +65,7 @@ class TitanJob:
         on_lost: str = "retry",
         env: Mapping[str, str] | None = None,
         affinity_wait_s: float = 60.0,
+        reap: bool = False,
         warm: Any = None,
         inputs: Any = None,
         outputs: Any = None,
@@ -92,6 +94,7 @@ class TitanJob:
         self.on_lost = on_lost
         self.env = env
         self.affinity_wait_s = affinity_wait_s
+        self.reap = reap
         self.warm = warm
         self.inputs = inputs
         self.outputs = outputs

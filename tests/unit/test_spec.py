@@ -49,9 +49,10 @@ def test_all_fields_arrive() -> None:
     spec, _ = read(
         script="ab" * 32, job_type="TASK", args=["--name", "Ada"], parents=["first"], requirement=["GPU", "HIGH_MEM"],
         priority=5, delay_ms=1_500, affinity=True, affinity_wait_s=5.0, retries=3, retry_backoff_s=0.5, timeout_s=60.0,
-        lease_s=30, on_lost="fail", env={"MODE": "deep"}, source_path="/home/ada/etl/extract.py",
+        lease_s=30, on_lost="fail", env={"MODE": "deep"}, reap=True, source_path="/home/ada/etl/extract.py",
     )  # fmt: skip
     assert spec is not None
+    assert spec.reap
     assert spec.args == ("--name", "Ada")
     assert spec.requirement == ("GPU", "HIGH_MEM")
     assert spec.env == {"MODE": "deep"}

@@ -58,6 +58,7 @@ def job_view(row: JobRow) -> JobView:
         timeout_s=spec.timeout_s,
         lease_s=spec.lease_s,
         on_lost=spec.on_lost,
+        reap=spec.reap,
         env_names=tuple(spec.env),
         failures=row.failures,
         losses=row.losses,

@@ -40,6 +40,7 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     lease_s: int = 60
     on_lost: OnLost = "retry"
     env: dict[str, str] = {}
+    reap: bool = False
     source_path: str = ""
 
 

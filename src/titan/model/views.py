@@ -80,6 +80,7 @@ class JobView(msgspec.Struct, frozen=True):
     timeout_s: float | None
     lease_s: int
     on_lost: str
+    reap: bool
     env_names: tuple[str, ...]
     failures: int
     losses: int

@@ -192,7 +192,8 @@ class Attempts:
         argv = [exact(word) for word in command(spec, workdir, self._python)]
         env = self._environment.of(grant, spec, workdir, shared, self._devices.visible(fence))
         timeout_ms = round(spec.timeout_s * 1000) if spec.timeout_s else 0
-        self._launcher.send(Start(fence, exact(workdir), argv, env, timeout_ms, term_ms, kill_ms), writing)
+        start = Start(fence, exact(workdir), argv, env, timeout_ms, term_ms, kill_ms, spec.reap)
+        self._launcher.send(start, writing)
 
     def _give_back(self, fence: int, reason: str) -> None:
         """Return it as this machine's fault, but not at once: it may well be granted here again."""

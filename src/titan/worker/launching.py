@@ -58,7 +58,9 @@ class LauncherProcess:
             self._send_waiting()
 
     def close(self) -> None:
-        """Let go of it: it kills every job at once and leaves."""
+        """Let go of it: it kills every job at once and leaves. Nothing to do when it is gone."""
+        if self._socket.fileno() < 0:
+            return
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()

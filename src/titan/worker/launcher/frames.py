@@ -28,7 +28,7 @@ STAGE_FOLDER = 2
 STAGE_EXEC = 3
 
 _LENGTH = struct.Struct("<I")
-_START = struct.Struct("<BQQQQII")
+_START = struct.Struct("<BQQQQ?II")
 _STOP = struct.Struct("<BQBI")
 _RENEWED = struct.Struct("<BQ")
 _REPORT = struct.Struct("<BQiiIQ")
@@ -44,9 +44,10 @@ class Start:
     """Run `argv` in `cwd` with exactly `env` ("NAME=value" entries).
 
     `timeout_ms`, and `lease_term_ms` and `lease_kill_ms` after the last answered renewal, are 0 for never.
+    `reap`: strangers that fall to it are reaped by a shim above it.
     """
 
-    __slots__ = ("argv", "cwd", "env", "fence", "lease_kill_ms", "lease_term_ms", "timeout_ms")
+    __slots__ = ("argv", "cwd", "env", "fence", "lease_kill_ms", "lease_term_ms", "reap", "timeout_ms")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Start:
         timeout_ms: int = 0,
         lease_term_ms: int = 0,
         lease_kill_ms: int = 0,
+        reap: bool = False,
     ) -> None:
         self.fence = fence
         self.cwd = cwd
@@ -65,6 +67,7 @@ class Start:
         self.timeout_ms = timeout_ms
         self.lease_term_ms = lease_term_ms
         self.lease_kill_ms = lease_kill_ms
+        self.reap = reap
 
 
 class Stop:
@@ -118,6 +121,7 @@ def encode_order(order: Order) -> bytes:
             order.timeout_ms,
             order.lease_term_ms,
             order.lease_kill_ms,
+            order.reap,
             len(order.argv),
             len(order.env),
         )
@@ -150,14 +154,15 @@ def _decode(body: bytes) -> Order:
         return Stop(*_STOP.unpack(body)[1:])
     if kind == RENEWED:
         return Renewed(_RENEWED.unpack(body)[1])
-    _, fence, timeout_ms, lease_term_ms, lease_kill_ms, argc, envc = _START.unpack_from(body)
+    _, fence, timeout_ms, lease_term_ms, lease_kill_ms, reap, argc, envc = _START.unpack_from(body)
     texts = []
     at = _START.size
     for _ in range(1 + argc + envc):
         begin = at + _LENGTH.size
         at = begin + _LENGTH.unpack_from(body, at)[0]
         texts.append(body[begin:at])
-    return Start(fence, texts[0], texts[1 : 1 + argc], texts[1 + argc :], timeout_ms, lease_term_ms, lease_kill_ms)
+    argv, env = texts[1 : 1 + argc], texts[1 + argc :]
+    return Start(fence, texts[0], argv, env, timeout_ms, lease_term_ms, lease_kill_ms, reap)
 
 
 def encode_report(report: Report) -> bytes:

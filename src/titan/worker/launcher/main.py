@@ -35,12 +35,13 @@ class Job:
 
     __slots__ = (
         "cause", "failure", "grace_until", "hard", "kill_at", "killed", "oom_before", "order", "pid", "reading",
-        "running", "status", "timeout_at",
+        "running", "shim", "status", "timeout_at",
     )  # fmt: skip
 
-    def __init__(self, order: Start, pid: int, reading: int, oom_before: int) -> None:
+    def __init__(self, order: Start, pid: int, shim: int, reading: int, oom_before: int) -> None:
         self.order = order
         self.pid = pid
+        self.shim = shim
         self.reading = reading
         self.oom_before = oom_before
         self.running = False
@@ -66,6 +67,7 @@ class Launcher:
         self._waiting = False
         self._living: dict[int, Job] = {}
         self._mains: dict[int, Job] = {}
+        self._shims: set[int] = set()
         self._execs: dict[int, Job] = {}
         self._ended: list[Job] = []
         self._strays: dict[int, Job] = {}
@@ -134,13 +136,15 @@ class Launcher:
             return
         oom_before = self._oom.read()
         try:
-            pid, reading = self._spawner.spawn(order, output)
+            pid, shim, reading = self._spawner.spawn(order, output)
         except OSError as error:
             self._report(frames.NOT_STARTED, order.fence, error.errno or 0, frames.STAGE_FORK)
             return
         finally:
             os.close(output)
-        job = Job(order, pid, reading, oom_before)
+        job = Job(order, pid, shim, reading, oom_before)
+        if shim:
+            self._shims.add(shim)
         self._living[order.fence] = self._mains[pid] = self._execs[reading] = job
         self._poll.register(reading, select.EPOLLIN)
 
@@ -178,6 +182,8 @@ class Launcher:
         job.kill_at = NEVER
         tree.signal_group(job.pid, _SIGKILL)
         tree.signal_process(job.pid, _SIGKILL)
+        if job.shim in self._shims:
+            tree.signal_process(job.shim, _SIGKILL)
 
     def _reap(self) -> None:
         while True:
@@ -189,9 +195,10 @@ class Launcher:
             if dead is None:
                 break
             pid = dead.si_pid
-            if pid not in self._mains:
+            if pid not in self._mains and pid not in self._shims:
                 self._count_killed(pid, dead.si_status if dead.si_code == os.CLD_KILLED else 0)
             status = os.waitpid(pid, 0)[1]
+            self._shims.discard(pid)
             job = self._mains.pop(pid, None)
             if job is not None:
                 self._main_ended(job, status)
@@ -239,11 +246,11 @@ class Launcher:
 
     def _clear_leftovers(self, now_ms: int) -> None:
         for pid in tree.children():
-            if pid not in self._mains and pid not in self._strays:
+            if pid not in self._mains and pid not in self._strays and pid not in self._shims:
                 self._strays[pid] = self._owner(pid)
         for job in list(self._ended):
             left = [pid for pid, owner in self._strays.items() if owner is job]
-            if not left:
+            if not left and job.shim not in self._shims:
                 self._ended.remove(job)
                 self._report(frames.ENDED, job.order.fence, job.status, job.cause, job.killed)
             elif job.hard or now_ms >= job.grace_until:

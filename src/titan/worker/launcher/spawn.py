@@ -8,6 +8,7 @@ import ctypes
 import os
 import struct
 
+from titan.worker.launcher import shim
 from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Start
 
 PR_SET_PDEATHSIG = 1
@@ -32,38 +33,55 @@ class Spawner:
         # exec keeps "ignored", so a job would inherit Python's SIGPIPE or a shell's nohup.
         self._ignored = [n for n in _EVERY_SIGNAL if _signal.getsignal(n) == _signal.SIG_IGN]
         self._empty = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._pid = os.getpid()
 
-    def spawn(self, order: Start, output: int) -> tuple[int, int]:
-        """Fork `order` with stdout and stderr on `output`; return (pid, read end of its failure pipe).
+    def spawn(self, order: Start, output: int) -> tuple[int, int, int]:
+        """Fork `order` with stdout and stderr on `output`.
+
+        Return the pids of its main process and of its shim (0: none), and the read end of its failure pipe.
 
         Raises OSError when the machine has no process or descriptor left.
         """
         env = dict(entry.split(b"=", 1) for entry in order.env)
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        told = telling = -1
         # A signal for the group that comes before the child's exec must wait until it can kill.
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY_SIGNAL)
         try:
+            if order.reap:
+                told, telling = os.pipe2(os.O_CLOEXEC)
             pid = os.fork()
             if pid == 0:
-                self._become(order, env, output, writing)
+                self._become(order, env, output, writing, telling)
+            if order.reap:
+                os.close(telling)
+                telling = -1
+                return shim.read_main(told), pid, reading
         except OSError:
             os.close(reading)
             raise
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-            os.close(writing)
-        return pid, reading
+            for descriptor in (writing, told, telling):
+                if descriptor >= 0:
+                    os.close(descriptor)
+        return pid, 0, reading
 
-    def _become(self, order: Start, env: dict[bytes, bytes], output: int, writing: int) -> None:
+    def _become(self, order: Start, env: dict[bytes, bytes], output: int, writing: int, telling: int) -> None:
         stage = STAGE_FOLDER
         try:
+            _die_with(self._pid)
+            _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            if order.reap:
+                above = os.getpid()
+                shim.split(telling)
+                os.close(telling)
+                _die_with(above)
             os.setsid()
             os.dup2(self._empty, 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.chdir(order.cwd)
-            _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-            _prctl(PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)
             for number in self._ignored:
                 _signal.signal(number, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
@@ -74,6 +92,12 @@ class Spawner:
             os.write(writing, _FAILURE.pack(error.errno or 0, stage))
         finally:
             os._exit(127)
+
+
+def _die_with(parent: int) -> None:
+    _prctl(PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(127)  # it was gone before
 
 
 def read_failure(reading: int) -> tuple[int, int] | None:
