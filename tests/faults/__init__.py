@@ -1,0 +1,1 @@
+"""What happens to a cluster when the network, a disk or a machine misbehaves."""
