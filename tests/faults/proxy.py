@@ -212,4 +212,6 @@ class Proxy:
     async def _wait_turn(self, way: str, takes_s: float) -> None:
         now = self._loop.time()
         self._free_at[way] = max(now, self._free_at[way]) + takes_s
-        await asyncio.sleep(self._free_at[way] - now)
+        turn = asyncio.Event()
+        self._loop.call_at(self._free_at[way], turn.set)
+        await turn.wait()
