@@ -195,6 +195,7 @@ class Proxy:
                 # That the other end is gone is kept back, too.
                 await self._gates[way].wait()
                 raise
+            rate = self._rate[way]
             if rate is not None:
                 await self._wait_turn(way, len(data) / rate)
             await self._gates[way].wait()
