@@ -213,6 +213,14 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         view: dict[str, Any] = answer["run" if found["job_id"] is None else "job"]
         return view
 
+    def drain_worker(self, name: str) -> dict[str, Any]:
+        """Have a worker finish what it runs and take nothing more, and return it as it is now.
+
+        Started again it is as new. Example: ``client.drain_worker("host-1")["running"]``. Raises NotFound.
+        """
+        answer: dict[str, Any] = self._post(f"workers/{segment(name)}/drain", {})
+        return answer
+
     def retry(self, run: Run | str, failed: bool = True, jobs: Iterable[str] = ()) -> Run:
         """Open the next generation of a run that has ended, and return it.
 

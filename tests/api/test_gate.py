@@ -159,7 +159,7 @@ def test_a_websocket_where_there_is_none_is_refused(master: Master) -> None:
 
 def test_the_table_says_what_a_job_may(master: Master) -> None:
     may = {name for name in ALLOWED if allows(Role.JOB, name)}
-    assert set(ALLOWED) - may == {"runs.retry", "registry.put", "worker.link"}
+    assert set(ALLOWED) - may == {"runs.retry", "registry.put", "workers.drain", "worker.link"}
     assert not allows(Role.JOB, "a route that nobody wrote down")
     assert not allows(Role.ADMIN, "")
 

@@ -14,7 +14,7 @@ GROUPS = {
         "explain", "list_workers", "stats", "events",
     ],
     "Wait": ["wait", "wait_run"],
-    "Act": ["cancel", "retry"],
+    "Act": ["cancel", "retry", "drain_worker"],
     "Store": [
         "store_put", "store_get", "store_delete", "store_incr", "store_cas", "store_sadd", "store_srem",
         "store_smembers", "store_list", "store_watch",

@@ -1,4 +1,4 @@
-"""`titan worker`: run one here, or list those the Master knows."""
+"""`titan worker`: run one here, list those the Master knows, or have one leave."""
 
 import os
 import sys
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from titan.cli.ask import Master
+from titan.cli.ask import Document, Master
 from titan.cli.options import ListsCommand, common, worker_options
-from titan.cli.output import Output
+from titan.cli.output import Output, plural
 from titan.cli.supervise import clean_environment
 from titan.model.ids import job_id_problem
 from titan_sdk.discovery import Finder, home_folder
@@ -25,9 +25,9 @@ class WorkerGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("worker", cls=WorkerGroup, short_help="Run a worker here, or list the workers.")
+@click.group("worker", cls=WorkerGroup, short_help="Run a worker here, list the workers, or drain one.")
 def command() -> None:
-    """Run a worker in the foreground (start, which may be left out), or list the workers."""
+    """Run a worker in the foreground (start, which may be left out), list the workers, or drain one."""
 
 
 @command.command("start", cls=ListsCommand)
@@ -94,7 +94,7 @@ def ls(out: Output) -> None:
     rows = [
         (
             worker["name"],
-            "connected" if worker["connected"] else "away",
+            _link(worker),
             f"{worker['running']}/{worker['slots']}",
             ",".join(worker["capabilities"]),
             worker["host"],
@@ -104,3 +104,30 @@ def ls(out: Output) -> None:
     out.table(("NAME", "LINK", "BUSY", "TAGS", "HOST"), rows)
     if not rows:
         out.talk("no workers: titan worker --join URL")
+
+
+def _link(worker: Document) -> str:
+    if not worker["connected"]:
+        return "away"
+    return "draining" if worker["draining"] else "connected"
+
+
+@command.command("drain")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@common
+def drain(out: Output, *, names: tuple[str, ...]) -> None:
+    """Have workers finish what they run and take nothing more.
+
+    What they have not started goes back to the queue, and no job waits for them any longer. Started again, a worker
+    is as new.
+    """
+    master = Master()
+    told = [master.drain_worker(name) for name in names]
+    if out.as_json:
+        out.document({"workers": told})
+        return
+    for worker in told:
+        if out.quiet:
+            out.line(worker["name"])
+        else:
+            out.talk(f"{worker['name']} drains: {plural(worker['running'], 'job')} left")

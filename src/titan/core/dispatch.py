@@ -55,7 +55,9 @@ class Dispatcher:
     def _may_pin(self, job: Job) -> bool:
         """Say whether the parent's worker is worth waiting for: it fits, or is expected back after our start."""
         worker = self.memory.workers.get(job.affinity_worker)
-        return worker is not None and (not worker.connected_wall_ms or job.tags <= worker.capabilities)
+        if worker is None or worker.draining:
+            return False
+        return not worker.connected_wall_ms or job.tags <= worker.capabilities
 
     def dequeue(self, job: Job) -> None:
         """Take a QUEUED job out of its queue; does nothing when it stands in none."""
@@ -71,14 +73,14 @@ class Dispatcher:
         self.wanted = True
 
     def recheck_pins(self, name: str) -> None:
-        """Release what is pinned to a worker that came back without the capability for it."""
+        """Release what is pinned to a worker that came back without the capability for it, or to leave."""
         worker = self.memory.workers[name]
         for key, queue in self.queues.items():
-            if key.pinned_to == name and not key.tags <= worker.capabilities:
+            if key.pinned_to == name and (worker.draining or not key.tags <= worker.capabilities):
                 self.memory.slices.append(self._release_all(queue))
 
     def release_pins_to(self, name: str) -> None:
-        """Release every job pinned to a worker that is gone for good."""
+        """Release every job pinned to a worker that is gone for good, or leaves."""
         for key, queue in self.queues.items():
             if key.pinned_to == name:
                 self.memory.slices.append(self._release_all(queue))

@@ -154,6 +154,19 @@ class WorkerRenewed(msgspec.Struct, frozen=True):
     incarnation: str
 
 
+class WorkerDraining(msgspec.Struct, frozen=True):
+    """It is leaving in order: grant it nothing more."""
+
+    name: str
+    incarnation: str
+
+
+class DrainWorker(msgspec.Struct, frozen=True):
+    """A person wants a worker to finish what runs and take nothing more, until it is started anew."""
+
+    name: str
+
+
 class AttemptStarted(msgspec.Struct, frozen=True):
     """Handed to the launcher."""
 
@@ -196,8 +209,8 @@ class PrepareStop(msgspec.Struct, frozen=True):
 
 Event = (
     SubmitRun | StageRun | StageJobs | FlipRun | DropStage | ExtendRun | CancelRun | CancelJob | RetryRun
-    | WorkerConnected | WorkerDisconnected | WorkerRenewed | AttemptStarted | AttemptReturned | AttemptEnded
-    | Tick | Continue | PrepareStop
+    | WorkerConnected | WorkerDisconnected | WorkerRenewed | WorkerDraining | DrainWorker
+    | AttemptStarted | AttemptReturned | AttemptEnded | Tick | Continue | PrepareStop
 )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class Explainer:
             "requirement": sorted(job.tags),
             "workers": {k: v[:NAMES_MAX] for k, v in refusals.items()},
         }
-        if len(refusals) < len(self.memory.workers):
+        if sum(map(len, refusals.values())) < len(self.memory.workers):
             return reasons.WAIT_ENTERING, "a fitting worker has a free slot, and its turn comes next", details
         if job.pinned_to:
             details["pinned_to"] = job.pinned_to
@@ -96,20 +96,26 @@ class Explainer:
             if worker is None or not worker.connected:
                 message = f"pinned to its parent's worker {job.pinned_to}, which is away"
                 return reasons.WAIT_PINNED_AWAY, message, details
-            message = f"pinned to its parent's worker {job.pinned_to}, whose slots are all busy"
+            if worker.draining:
+                return reasons.WAIT_ENTERING, f"its parent's worker {job.pinned_to} leaves: others follow", details
+            lacking = "devices" if matching.NO_FREE_DEVICE in refusals else "slots"
+            message = f"pinned to its parent's worker {job.pinned_to}, whose {lacking} are all busy"
             return reasons.WAIT_AFFINITY, message, details
         if job.note == reasons.AFFINITY_RELEASED:
             details["affinity"] = reasons.AFFINITY_RELEASED
         if not any(worker.connected for worker in self.memory.workers.values()):
             return reasons.WAIT_NO_WORKER, "no worker is connected", details
-        full = refusals.get(matching.IS_FULL, [])
-        if not full:
+        full, in_use = refusals.get(matching.IS_FULL, []), refusals.get(matching.NO_FREE_DEVICE, [])
+        if not full and not in_use:
+            if matching.IS_DRAINING in refusals:
+                return reasons.WAIT_DRAINING, f"every connected worker that offers {needs} is draining", details
             return reasons.WAIT_CAPABILITY, f"no connected worker offers {needs}", details
         details["ahead"] = self.dispatcher.ahead_of(job)
-        message = f"all slots of the {len(full)} workers that offer {needs} are busy"
+        reason, what, busy = (reasons.WAIT_SLOTS, "slots", full) if full else (reasons.WAIT_DEVICE, "devices", in_use)
+        message = f"all {what} of the {len(busy)} workers that offer {needs} are busy"
         if details["ahead"]:
             message += f"; {details['ahead']} jobs of higher priority go first"
-        return reasons.WAIT_SLOTS, message, details
+        return reason, message, details
 
     def _with_worker(self, job: Job) -> tuple[str, str, dict[str, Any]]:
         details: dict[str, Any] = {"worker": job.worker, "attempt": job.attempt, "fence": str(job.fence)}

@@ -12,6 +12,8 @@ from titan.model.spec import GENERAL
 
 LACKS_CAPABILITY = "LACKS_CAPABILITY"
 IS_AWAY = "IS_AWAY"
+IS_DRAINING = "IS_DRAINING"
+NO_FREE_DEVICE = "NO_FREE_DEVICE"
 IS_FULL = "IS_FULL"
 IS_NOT_THE_PINNED_ONE = "IS_NOT_THE_PINNED_ONE"
 
@@ -26,6 +28,10 @@ def refusal(worker: Worker, tags: frozenset[str], pinned_to: str) -> str | None:
         return LACKS_CAPABILITY
     if not worker.connected:
         return IS_AWAY
+    if worker.draining:
+        return IS_DRAINING
+    if worker.lacks_device(tags):
+        return NO_FREE_DEVICE
     if worker.free <= 0:
         return IS_FULL
     return None
@@ -39,9 +45,10 @@ class Candidates:
     round of grants: in between workers only fill up, so a rank only falls and is looked at again when it leads.
     """
 
-    __slots__ = ("_heap", "_spare_tagged")
+    __slots__ = ("_heap", "_spare_tagged", "_tags")
 
     def __init__(self, workers: Iterable[Worker], tags: frozenset[str], pinned_to: str) -> None:
+        self._tags = tags
         self._spare_tagged = tags <= _GENERAL_ONLY
         feasible = [worker for worker in workers if refusal(worker, tags, pinned_to) is None]
         self._heap = [(self._rank(worker), worker) for worker in feasible]
@@ -51,7 +58,7 @@ class Candidates:
         """Return the worker that should take the next job, or None when none may."""
         while self._heap:
             rank, worker = self._heap[0]
-            if worker.free <= 0:
+            if worker.free <= 0 or worker.lacks_device(self._tags):
                 heapq.heappop(self._heap)
             elif rank != self._rank(worker):
                 heapq.heapreplace(self._heap, (self._rank(worker), worker))

@@ -17,6 +17,7 @@ from titan.core.events import Decision, News, Now, Send
 from titan.core.rows import AttemptRow, JobRow, RunRow
 from titan.core.states import JobEvent, RunEvent, next_job_state, next_run_state
 from titan.model.limits import Limits
+from titan.model.spec import GPU
 from titan.model.states import AttemptState, JobState
 from titan.model.wire import MasterMessage
 
@@ -68,7 +69,11 @@ class Attempt(AttemptRow, gc=False, kw_only=True):
 
 
 class Worker(msgspec.Struct):
-    """A worker process the Master knows: connected, or not yet given up."""
+    """A worker process the Master knows: connected, or not yet given up.
+
+    `devices`: how many it hands out, one a GPU job; 0: `GPU` is a plain tag there. `draining`: it takes nothing
+    more, because it said so or a person did (`told_to_drain`).
+    """
 
     name: str
     incarnation: str
@@ -81,12 +86,20 @@ class Worker(msgspec.Struct):
     pid: int = 0
     version: str = ""
     connected_wall_ms: int = 0  # 0: known from before a start of the Master, and not seen since
+    devices: int = 0
+    draining: bool = False
+    told_to_drain: bool = False
     fences: set[int] = set()
+    device_fences: set[int] = set()
 
     @property
     def free(self) -> int:
-        """Slots without an attempt (0 while it is away)."""
-        return max(0, self.slots - len(self.fences)) if self.connected else 0
+        """Slots without an attempt (0 while it is away or leaves)."""
+        return max(0, self.slots - len(self.fences)) if self.connected and not self.draining else 0
+
+    def lacks_device(self, tags: frozenset[str]) -> bool:
+        """Say whether a job needing `tags` needs a device, and all of this worker's are in use."""
+        return 0 < self.devices <= len(self.device_fences) and GPU in tags
 
 
 Timer = tuple[int, int, str, Any, int]
@@ -251,7 +264,13 @@ class Memory:
         self.runs[attempt.run_id].living.add(attempt.fence)
         worker = self.workers.get(attempt.worker)
         if worker is not None and worker.incarnation == attempt.incarnation:
-            worker.fences.add(attempt.fence)
+            self.occupy(worker, attempt)
+
+    def occupy(self, worker: Worker, attempt: Attempt) -> None:
+        """Count a living attempt on the process that holds it."""
+        worker.fences.add(attempt.fence)
+        if GPU in self.job_of(attempt).tags:
+            worker.device_fences.add(attempt.fence)
 
     def start_attempt(self, attempt: Attempt) -> None:
         """Record that a living attempt was handed to its launcher."""
@@ -272,6 +291,7 @@ class Memory:
         worker = self.workers.get(attempt.worker)
         if worker is not None:
             worker.fences.discard(attempt.fence)
+            worker.device_fences.discard(attempt.fence)
 
     def insert(self, table: Table, row: msgspec.Struct, columns: tuple[str, ...]) -> None:
         """Record a new row holding `columns` of `row`."""

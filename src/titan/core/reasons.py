@@ -13,6 +13,8 @@ WAIT_POSTPONED = "START_POSTPONED"
 WAIT_ENTERING = "ENTERING_QUEUE"
 WAIT_NO_WORKER = "NO_WORKER_CONNECTED"
 WAIT_CAPABILITY = "NO_WORKER_WITH_CAPABILITY"
+WAIT_DRAINING = "WORKERS_DRAINING"
+WAIT_DEVICE = "ALL_DEVICES_BUSY"
 WAIT_SLOTS = "ALL_SLOTS_BUSY"
 WAIT_AFFINITY = "PINNED_WORKER_BUSY"
 WAIT_PINNED_AWAY = "PINNED_WORKER_AWAY"
@@ -43,6 +45,8 @@ REMEDIES: Mapping[str, str] = {
     WAIT_ENTERING: "nothing to do: a large run is worked through in slices, and its turn comes next",
     WAIT_NO_WORKER: "start a worker: titan up, or titan worker --join URL",
     WAIT_CAPABILITY: "start a worker that offers it: titan worker --join URL --capability TAG",
+    WAIT_DRAINING: "start another worker that offers it, or start the draining one anew",
+    WAIT_DEVICE: "wait for a device, add a worker with devices, or raise the job's priority",
     WAIT_SLOTS: "wait for a slot, add a worker, or raise the job's priority",
     WAIT_AFFINITY: "wait for its worker, or for affinity_wait_s to pass; then any fitting worker takes it",
     WAIT_PINNED_AWAY: "bring that worker back, or wait for affinity_wait_s to pass; then any fitting worker takes it",

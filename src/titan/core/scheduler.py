@@ -19,6 +19,7 @@ from titan.core.events import (
     CancelRun,
     Continue,
     Decision,
+    DrainWorker,
     DropStage,
     Event,
     ExtendRun,
@@ -33,6 +34,7 @@ from titan.core.events import (
     Tick,
     WorkerConnected,
     WorkerDisconnected,
+    WorkerDraining,
     WorkerRenewed,
 )
 from titan.core.explain import Explainer, Explanation
@@ -50,7 +52,7 @@ from titan.core.memory import (
 )
 from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot, starts_again
 from titan.core.runs import Runs
-from titan.core.workers import FORGET_WORKER_MS, Workers
+from titan.core.workers import FORGET_WORKER_MS, Workers, worker_fields
 from titan.model.limits import Limits
 from titan.model.spec import decode_spec
 from titan.model.states import FINAL_JOB_STATES, JobState
@@ -82,6 +84,8 @@ class Scheduler:
             WorkerConnected: self.workers.connected,
             WorkerDisconnected: self.workers.disconnected,
             WorkerRenewed: self.workers.renewed,
+            WorkerDraining: self.workers.draining,
+            DrainWorker: self.workers.drain,
             AttemptStarted: self.workers.started,
             AttemptReturned: self.workers.returned,
             AttemptEnded: self.workers.ended,
@@ -148,21 +152,7 @@ class Scheduler:
 
     def worker_list(self) -> list[dict[str, Any]]:
         """Return the workers known, by name: plain values for people."""
-        return [
-            {
-                "name": worker.name,
-                "connected": worker.connected,
-                "capabilities": sorted(worker.capabilities),
-                "slots": worker.slots,
-                "running": len(worker.fences),
-                "host": worker.host,
-                "pid": worker.pid,
-                "version": worker.version,
-                "incarnation": worker.incarnation,
-                "connected_at_ms": worker.connected_wall_ms,
-            }
-            for _, worker in sorted(self.memory.workers.items())
-        ]
+        return [worker_fields(worker) for _, worker in sorted(self.memory.workers.items())]
 
     def stats(self) -> dict[str, Any]:
         """Return counts of what lives: runs, jobs by state, workers, slots, queues by requirement."""

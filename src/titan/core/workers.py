@@ -10,6 +10,8 @@ counts from the receipt, and an attempt is given up at L + 5 s. So no attempt li
 rates differ by less than a tenth.
 """
 
+from typing import Any
+
 from titan.core import reasons
 from titan.core.changes import Update
 from titan.core.dispatch import Dispatcher
@@ -17,9 +19,12 @@ from titan.core.events import (
     AttemptEnded,
     AttemptReturned,
     AttemptStarted,
+    DrainWorker,
     News,
+    Refusal,
     WorkerConnected,
     WorkerDisconnected,
+    WorkerDraining,
     WorkerRenewed,
 )
 from titan.core.lifecycle import POSTPONE_MS, Lifecycle, end_values
@@ -34,6 +39,7 @@ from titan.model.wire import (
     CAUSE_TIMEOUT,
     CAUSE_WORKER_STOP,
     Ack,
+    Drain,
     Ended,
     Stop,
     Welcome,
@@ -58,8 +64,11 @@ class Workers:
             name=event.name, incarnation=event.incarnation, boot_id=event.boot_id,
             capabilities=frozenset(event.capabilities), slots=event.slots, connected=True,
             renewed_ms=memory.now.mono_ms, host=event.host, pid=event.pid, version=event.version,
-            connected_wall_ms=memory.now.wall_ms, fences=set(),
+            connected_wall_ms=memory.now.wall_ms, devices=len(event.devices), fences=set(), device_fences=set(),
         )  # fmt: skip
+        former = memory.workers.get(event.name)
+        worker.told_to_drain = former is not None and former.incarnation == event.incarnation and former.told_to_drain
+        worker.draining = event.draining or worker.told_to_drain
         memory.workers[event.name] = worker
         cancelled: list[Attempt] = []
         for fence in sorted(memory.fences_of.get(event.name, ())):
@@ -69,7 +78,7 @@ class Workers:
                 continue
             if attempt.incarnation != event.incarnation:
                 self._adopt(attempt, event)
-            worker.fences.add(fence)
+            memory.occupy(worker, attempt)
             self._came_back(attempt)
             if held[fence].started:
                 self._start(attempt)
@@ -77,6 +86,8 @@ class Workers:
                 cancelled.append(attempt)
         stop = tuple(fence for fence in held if fence not in worker.fences)
         memory.send(event.name, event.incarnation, Welcome(epoch=memory.epoch, stop=stop))
+        if worker.told_to_drain:
+            memory.send(event.name, event.incarnation, Drain())
         for attempt in cancelled:
             memory.send(event.name, event.incarnation, Stop(attempt.fence))
         self._tell(worker)
@@ -99,6 +110,29 @@ class Workers:
         worker.renewed_ms = self.memory.now.mono_ms
         if not worker.connected:
             worker.connected = self.dispatcher.wanted = True
+            self._tell(worker)
+
+    def draining(self, event: WorkerDraining) -> None:
+        """It takes nothing more; it gives back by itself what it has not started."""
+        worker = self.memory.workers.get(event.name)
+        if worker is not None and worker.incarnation == event.incarnation:
+            self._leave(worker)
+
+    def drain(self, event: DrainWorker) -> dict[str, object] | Refusal:
+        """Have a worker leave: this process, over every link it makes, but not one started anew."""
+        worker = self.memory.workers.get(event.name)
+        if worker is None:
+            return Refusal("not_found", f"no worker {event.name} is known here: see titan worker ls")
+        if not worker.told_to_drain:
+            worker.told_to_drain = True
+            self.memory.send(worker.name, worker.incarnation, Drain())
+        self._leave(worker)
+        return worker_fields(worker)
+
+    def _leave(self, worker: Worker) -> None:
+        if not worker.draining:
+            worker.draining = True
+            self.dispatcher.release_pins_to(worker.name)
             self._tell(worker)
 
     def started(self, event: AttemptStarted) -> None:
@@ -243,9 +277,26 @@ class Workers:
             self.lifecycle.make_ready(job, JobEvent.RETURN, attempt=job.attempt - 1)
 
     def _tell(self, worker: Worker) -> None:
-        self.memory.out.news.append(
-            News("worker", "", "", {"name": worker.name, "connected": worker.connected, "forgotten": False})
-        )
+        told = {"name": worker.name, "connected": worker.connected, "draining": worker.draining, "forgotten": False}
+        self.memory.out.news.append(News("worker", "", "", told))
+
+
+def worker_fields(worker: Worker) -> dict[str, Any]:
+    """Return what people are told of a worker, as plain values."""
+    return {
+        "name": worker.name,
+        "connected": worker.connected,
+        "capabilities": sorted(worker.capabilities),
+        "slots": worker.slots,
+        "running": len(worker.fences),
+        "devices": worker.devices,
+        "draining": worker.draining,
+        "host": worker.host,
+        "pid": worker.pid,
+        "version": worker.version,
+        "incarnation": worker.incarnation,
+        "connected_at_ms": worker.connected_wall_ms,
+    }
 
 
 def end_reason(ended: Ended) -> str:

@@ -27,6 +27,7 @@ from titan.core.events import (
     Send,
     WorkerConnected,
     WorkerDisconnected,
+    WorkerDraining,
     WorkerRenewed,
 )
 from titan.master import tokens
@@ -245,6 +246,8 @@ class WorkerLinks:
                 report(AttemptEnded(name, incarnation, message, random.random()))  # noqa: S311
             case Started():
                 report(AttemptStarted(name, incarnation, message.fence))
+            case Draining():
+                report(WorkerDraining(name, incarnation))
             case Renew():
                 report(WorkerRenewed(name, incarnation))
             case Returned():

@@ -23,6 +23,7 @@ EVERYBODY = frozenset(Role)
 READERS = EVERYBODY - {Role.WORKER}
 WRITERS = frozenset({Role.SUBMITTER, Role.OPERATOR, Role.ADMIN, Role.JOB})
 PEOPLE = WRITERS - {Role.JOB}
+OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
 WORKERS = frozenset({Role.WORKER, Role.ADMIN})
 
 PUBLIC_PATH = "/api/v1/healthz"
@@ -62,6 +63,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "store.many": WRITERS,
     "store.watch": READERS,
     "workers.list": READERS,
+    "workers.drain": OPERATORS,
     "stats.get": READERS,
     "events.follow": READERS,
     "worker.link": WORKERS,

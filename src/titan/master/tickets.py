@@ -16,6 +16,7 @@ from titan.core.events import (
     Send,
     WorkerConnected,
     WorkerDisconnected,
+    WorkerDraining,
     WorkerRenewed,
 )
 from titan.model.spec import JobSpec
@@ -102,7 +103,9 @@ def _mark(event: Event) -> Hashable | None:
     match event:
         case AttemptEnded():
             return ("ended", event.worker, event.ended.fence)  # its jitter differs each time
-        case AttemptStarted() | AttemptReturned() | WorkerConnected() | WorkerDisconnected() | WorkerRenewed():
+        case AttemptStarted() | AttemptReturned():
+            return event
+        case WorkerConnected() | WorkerDisconnected() | WorkerDraining() | WorkerRenewed():
             return event
         case _:
             return None

@@ -15,6 +15,7 @@ from titan.model.ids import SHA256_PATTERN, job_id_problem, shown
 from titan.model.limits import Limits
 
 GENERAL = "GENERAL"
+GPU = "GPU"
 PATH_BYTES_MAX = 4096  # PATH_MAX and NAME_MAX of Linux
 NAME_BYTES_MAX = 255
 OnLost = Literal["retry", "fail"]

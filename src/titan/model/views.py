@@ -256,13 +256,18 @@ class RegistryEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """One worker. `connected` false: its link is gone and its leases run on. `running`: attempts it holds."""
+    """One worker. `connected` false: its link is gone and its leases run on. `running`: attempts it holds.
+
+    `devices`: GPUs it hands out, one a job. `draining`: it finishes what runs and takes nothing more.
+    """
 
     name: str
     connected: bool
     capabilities: list[str]
     slots: int
     running: int
+    devices: int
+    draining: bool
     host: str
     pid: int
     version: str

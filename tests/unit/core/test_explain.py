@@ -22,6 +22,7 @@ from titan.core.events import (
     StageRun,
     WorkerConnected,
     WorkerDisconnected,
+    WorkerDraining,
 )
 from titan.core.explain import NAMES_MAX, Explanation
 from titan.core.scheduler import STEPS_AN_EVENT
@@ -103,6 +104,24 @@ def slots() -> Scene:
     h.worker("another")
 
 
+def draining() -> Scene:
+    h = Harness()
+    h.worker("leaving", 1, ("GENERAL", "GPU"))
+    h.worker("plain", 1)
+    h.tell(WorkerDraining("leaving", "1"))
+    run_id = h.submit(job("j", requirement=("GPU",)))
+    yield h, run_id, "j"
+    h.worker("leaving", 1, ("GENERAL", "GPU"), incarnation="2")
+
+
+def devices() -> Scene:
+    h = Harness()
+    h.worker(slots=4, tags=("GPU",), devices=("0",))
+    run_id = h.submit(job("first", requirement=("GPU",)), job("j", requirement=("GPU",)))
+    yield h, run_id, "j"
+    h.end(run_id, "first")
+
+
 def pinned_busy() -> Scene:
     h = Harness()
     h.worker("home")
@@ -173,6 +192,8 @@ SCENES: dict[str, Callable[[], Scene]] = {
     reasons.WAIT_NO_WORKER: no_worker,
     reasons.WAIT_CAPABILITY: capability,
     reasons.WAIT_SLOTS: slots,
+    reasons.WAIT_DRAINING: draining,
+    reasons.WAIT_DEVICE: devices,
     reasons.WAIT_AFFINITY: pinned_busy,
     reasons.WAIT_PINNED_AWAY: pinned_away,
     reasons.WAIT_START: starting,
@@ -264,6 +285,26 @@ def test_refusing_workers_are_named_by_reason_and_jobs_ahead_are_counted() -> No
     assert explanation.details["ahead"] == 3
     assert "3 jobs of higher priority go first" in explanation.message
     assert h.reason(run_id, "g") == reasons.WAIT_LEASE
+
+
+def test_several_workers_of_one_refusal_all_refuse() -> None:
+    h = Harness()
+    run_id = h.submit(job("j"), job("k"), job("waits"))
+    for name in ("a", "b"):
+        h.worker(name)
+    assert told(h, run_id, "waits").reason == reasons.WAIT_SLOTS
+    assert "all slots of the 2 workers" in told(h, run_id, "waits").message
+
+
+def test_a_pinned_job_without_a_device_is_told_so() -> None:
+    h = Harness()
+    h.worker("home", 4, ("GENERAL", "GPU"), devices=("0",))
+    run_id = h.submit(job("p"), job("j", "p", requirement=("GPU",), affinity=True))
+    h.submit(job("other", requirement=("GPU",)))
+    h.end(run_id, "p")
+    explanation = told(h, run_id, "j")
+    assert explanation.reason == reasons.WAIT_AFFINITY
+    assert "whose devices are all busy" in explanation.message
 
 
 def test_a_capability_that_only_a_worker_away_offers_is_missing() -> None:

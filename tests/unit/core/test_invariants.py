@@ -24,6 +24,7 @@ from titan.core.events import (
     CancelRun,
     Continue,
     Decision,
+    DrainWorker,
     DropStage,
     ExtendRun,
     FlipRun,
@@ -33,25 +34,31 @@ from titan.core.events import (
     SubmitRun,
     WorkerConnected,
     WorkerDisconnected,
+    WorkerDraining,
     WorkerRenewed,
 )
 from titan.core.retrying import prepare_retry
 from titan.core.rows import EdgeRow, JobRow, RunRow, starts_again
 from titan.model.spec import JobSpec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState
-from titan.model.wire import Ended, Grant, Held, Stop, Welcome
+from titan.model.wire import Drain, Ended, Grant, Held, Stop, Welcome
 
 WORKERS = ("w1", "w2", "gpu")
 TAGS = {"w1": ("GENERAL",), "w2": ("GENERAL",), "gpu": ("GENERAL", "GPU")}
 
 
 class Process:
-    """A worker process as the Master sees it: connected or not, holding attempts it has started or not."""
+    """A worker process as the Master sees it: connected or not, holding attempts it has started or not.
+
+    `asked`: a person wants it to leave, whether or not it has heard so. `draining`: it knows.
+    """
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
         self.connected = True
         self.predecessor = ""
+        self.asked = False
+        self.draining = False
         self.held: dict[int, bool] = {}
 
 
@@ -141,6 +148,16 @@ class History(RuleBasedStateMachine):
             if (row["run_id"], row["job_id"]) == (run_id, job_id) and row["state"] in ("ASSIGNED", "RUNNING")
         ]
         assert len(others) == 1, "invariant 10: two living attempts"
+        process = self.processes[attempt["worker"]]
+        assert not process.draining, "granted to a worker that leaves"
+        assert not process.asked, "granted to a worker that shall leave"
+        gpu_jobs = [
+            row
+            for row in tables["attempts"].values()
+            if row["state"] in ("ASSIGNED", "RUNNING") and row["incarnation"] == process.incarnation
+            and tables["jobs"][row["run_id"], row["job_id"]]["requirement"] == "GPU"
+        ]  # fmt: skip
+        assert attempt["worker"] != "gpu" or len(gpu_jobs) <= 1, "two jobs on one device"
         assert set(TAGS[attempt["worker"]]) >= set(tables["jobs"][run_id, job_id]["requirement"].split(","))
 
     @invariant()
@@ -246,6 +263,9 @@ class History(RuleBasedStateMachine):
                 continue
             if isinstance(message, Grant):
                 process.held[message.fence] = False
+            elif isinstance(message, Drain):
+                process.draining = True
+                self.give_back(name, process)
             elif isinstance(message, Welcome):
                 for fence in message.stop:
                     process.held.pop(fence, None)
@@ -270,13 +290,36 @@ class History(RuleBasedStateMachine):
         self.delivered = len(self.h.sent)
         before = self.h.store.tables["attempts"]
         named = {fence for fence in process.held if (fence,) in before and before[fence,]["ended_ms"] is None}
-        self.h.tell(
-            WorkerConnected(name, process.incarnation, boot, TAGS[name], slots, held, predecessor=process.predecessor)
-        )
+        process.asked = process.asked and name in self.h.scheduler.memory.workers
+        event = WorkerConnected(
+            name, process.incarnation, boot, TAGS[name], slots, held, predecessor=process.predecessor,
+            devices=("0",) if name == "gpu" else (), draining=process.draining,
+        )  # fmt: skip
+        self.h.tell(event)
         for fence in named:
             row = self.h.store.tables["attempts"][fence,]
             assert row["ended_ms"] is None, "what a worker holds was taken from it"
             assert row["incarnation"] == process.incarnation, "what a worker holds is another process's"
+        self.deliver()
+
+    def give_back(self, name: str, process: Process) -> None:
+        for fence, started in list(process.held.items()):
+            if not started:
+                del process.held[fence]
+                self.h.tell(AttemptReturned(name, process.incarnation, fence, ""))
+
+    @rule(name=st.sampled_from(WORKERS), by_itself=st.booleans())
+    def drain(self, name: str, by_itself: bool) -> None:
+        self.deliver()
+        process = self.processes.get(name)
+        if process is None:
+            return
+        if not by_itself:
+            process.asked = self.h.tell(DrainWorker(name)).refusal is None
+        elif process.connected:
+            process.draining = True
+            self.h.tell(WorkerDraining(name, process.incarnation))
+            self.give_back(name, process)
         self.deliver()
 
     @rule(name=st.sampled_from(WORKERS))
@@ -335,7 +378,7 @@ class History(RuleBasedStateMachine):
         self.deliver()
         self.h.crash()
         for process in self.processes.values():
-            process.connected = False
+            process.connected = process.asked = False  # an order is in memory, unless its worker has heard it
 
     def teardown(self) -> None:
         """Invariant 13: the faults stop, fitting workers come, and every run ends."""
@@ -345,7 +388,8 @@ class History(RuleBasedStateMachine):
         self.h.hurried = False
         self.h.settle()
         for name in WORKERS:
-            self.connect(name, 2, "same", "a")
+            leaves = name in self.processes and (self.processes[name].asked or self.processes[name].draining)
+            self.connect(name, 2, "disk" if leaves else "same", "a")
         for _ in range(400):
             for name in WORKERS:
                 self.renew(name)

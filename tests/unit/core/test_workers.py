@@ -417,7 +417,9 @@ def test_a_worker_that_came_back_is_not_forgotten(h: Harness) -> None:
 
 def test_what_becomes_of_workers_is_news(h: Harness) -> None:
     away = h.tell(WorkerDisconnected("w", "1"))
-    assert [news.data for news in away.news] == [{"name": "w", "connected": False, "forgotten": False}]
+    assert [news.data for news in away.news] == [
+        {"name": "w", "connected": False, "draining": False, "forgotten": False}
+    ]
     h.wait(FORGET_WORKER_MS)
     assert [news.data for news in h.decision.news] == [{"name": "w", "connected": False, "forgotten": True}]
     back = h.tell(WorkerConnected("w", "1", "boot", ("GENERAL",), 1, (), "host", 42, "1.0"))

@@ -1,7 +1,9 @@
 """Stats, workers, health: the Master about itself."""
 
-from litestar import get
+from litestar import get, post
+from litestar.params import FromPath
 
+from titan.core.events import DrainWorker
 from titan.master.api.site import Http, engine_of, site_of
 from titan.model.views import Health, Stats, WorkerList, WorkerView, iso_time
 
@@ -27,9 +29,15 @@ async def workers(request: Http) -> WorkerList:
     return WorkerList([_worker(worker) for worker in found])
 
 
+@post("/workers/{name:str}/drain", name="workers.drain", status_code=200)
+async def drain(request: Http, name: FromPath[str]) -> WorkerView:
+    """Have a worker finish what runs and take nothing more. It is as new once it is started again."""
+    return _worker(await engine_of(request).apply(DrainWorker(name)))
+
+
 def _worker(fields: dict[str, object]) -> WorkerView:
     shown = {name: fields[name] for name in WorkerView.__struct_fields__ if name != "connected_at"}
     return WorkerView(**shown, connected_at=iso_time(fields["connected_at_ms"] or None))  # type: ignore[arg-type]
 
 
-HANDLERS = [health, stats, workers]
+HANDLERS = [health, stats, workers, drain]

@@ -1,0 +1,34 @@
+"""Workers as people see them, and having one leave."""
+
+from tests.api.master import Master
+from titan.model.wire import Drain, Returned
+
+
+def listed(master: Master, name: str) -> dict[str, object]:
+    [found] = [worker for worker in master.get("/workers").json["workers"] if worker["name"] == name]
+    return dict(found)
+
+
+def test_a_drained_worker_hears_of_it_and_gets_nothing_more(master: Master) -> None:
+    with master.worker(name="leaver", slots=1) as worker:
+        run = master.submit(worker.job("sent"))["id"]
+        grant = worker.grant()
+        answer = master.post("/workers/leaver/drain")
+        assert (answer.status, answer.json["name"], answer.json["draining"]) == (200, "leaver", True)
+        assert (answer.json["running"], answer.json["devices"]) == (1, 0)
+        while not any(isinstance(message, Drain) for message in worker.hear()):
+            pass
+        worker.say(Returned(grant.fence))
+        while master.get(f"/runs/{run}/jobs/sent").json["state"] != "QUEUED":
+            pass
+        assert master.get(f"/runs/{run}/jobs/sent/explain").json["reason"] == "WORKERS_DRAINING"
+        assert listed(master, "leaver")["draining"] is True
+    with master.worker(name="leaver", slots=1, incarnation="2") as worker:
+        worker.end(worker.start())
+        assert listed(master, "leaver")["draining"] is False
+
+
+def test_a_worker_nobody_knows_cannot_be_drained(master: Master) -> None:
+    for name in ("nobody", "..%2Fup", "x" * 300):
+        answer = master.post(f"/workers/{name}/drain")
+        assert (answer.status, answer.code) == (404, "not_found"), name
