@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.storage.backend import Storage
 from titan.core.commit import LogChunk
 from titan.storage.errors import CommitFailed, ContentMissing
-from titan.storage.logs import LogRange, log_totals
+from titan.storage.logs import NO_REASON, LogRange, log_totals
 
 
 def read(storage: Storage, fence: int, offset: int = 0, length: int = 1 << 30) -> LogRange:
@@ -133,20 +133,49 @@ def test_f6_a_segment_that_could_not_be_synced_is_never_written_again(
     assert (storage.home / "logs" / "00000001.seg").stat().st_size == 7
 
 
-def test_dropped_ranges_are_stepped_over_and_shown(storage: Storage) -> None:
-    storage.commit(chunks=[LogChunk(1, 0, b"head"), LogChunk(1, 100, b"tail")])
-    assert read(storage, 1, 2) == LogRange(2, b"ad", 104)
-    assert read(storage, 1, 4) == LogRange(100, b"tail", 104)
-    assert read(storage, 1, 50, 52) == LogRange(100, b"ta", 104)
-    assert read(storage, 1, 20, 30) == LogRange(100, b"tail", 104)
-    assert read(storage, 1, 20, 0) == LogRange(20, b"", 104)
+def test_i32_what_is_missing_is_told_where_it_is_missing(storage: Storage) -> None:
+    storage.commit(chunks=[LogChunk(1, 0, b"head"), LogChunk(1, 4, b"", 90, "full"), LogChunk(2, 0, b"x")])
+    assert read(storage, 1) == LogRange(0, b"head", 94, 90, "full")
+    storage.commit(chunks=[LogChunk(1, 4, b"", 96, "full"), LogChunk(1, 100, b"tail")])
+    assert read(storage, 1, 2) == LogRange(2, b"ad", 104, 96, "full")
+    assert read(storage, 1, 2, 2) == LogRange(2, b"ad", 104)
+    assert read(storage, 1, 4) == LogRange(4, b"", 104, 96, "full")
+    assert read(storage, 1, 50, 52) == LogRange(50, b"", 104, 50, "full")
+    assert read(storage, 1, 50, 0) == LogRange(50, b"", 104)
+    assert read(storage, 1, 100, 2) == LogRange(100, b"ta", 104)
     assert read(storage, 1, 104) == LogRange(104, b"", 104)
+    assert read(storage, 1, 50).end == 100
+
+
+def test_bytes_that_nobody_knows_of_are_told_as_missing(storage: Storage) -> None:
+    storage.commit(chunks=[LogChunk(1, 2, b"head"), LogChunk(1, 100, b"tail")])
+    assert read(storage, 1, 0) == LogRange(0, b"", 104, 2, NO_REASON)
+    assert read(storage, 1, 2) == LogRange(2, b"head", 104, 94, NO_REASON)
+    assert read(storage, 1, 6, 10) == LogRange(6, b"", 104, 94, NO_REASON)
+
+
+def test_bytes_do_not_become_a_hole(storage: Storage) -> None:
+    storage.commit(chunks=[LogChunk(1, 0, b"head")])
+    with pytest.raises(CommitFailed):
+        storage.commit(chunks=[LogChunk(1, 0, b"", 4, "full")])
+    assert read(storage, 1) == LogRange(0, b"head", 4)
+
+
+def test_the_tail_counts_what_is_kept(storage: Storage) -> None:
+    storage.commit(chunks=[LogChunk(1, 0, b"head"), LogChunk(1, 4, b"", 96, "full"), LogChunk(1, 100, b"tail")])
+    storage.commit(chunks=[LogChunk(1, 104, b"", 10, "full"), LogChunk(1, 114, b"end")])
+
+    def tail(fence: int, length: int) -> int:
+        return storage.database.read(lambda c: storage.logs.tail(c, fence, length))
+
+    assert [tail(1, length) for length in (1, 3, 4, 7, 8, 11, 12)] == [116, 114, 103, 100, 3, 0, 0]
+    assert tail(2, 5) == 0
 
 
 def test_totals_say_where_to_go_on(storage: Storage) -> None:
     storage.commit(chunks=[LogChunk(1, 0, b"abc"), LogChunk(2, 0, b"x")])
-    storage.commit(chunks=[LogChunk(1, 3, b"de")])
-    assert storage.database.read(lambda c: log_totals(c, [1, 2, 3])) == {1: 5, 2: 1, 3: 0}
+    storage.commit(chunks=[LogChunk(1, 3, b"de"), LogChunk(2, 1, b"", 10, "full")])
+    assert storage.database.read(lambda c: log_totals(c, [1, 2, 3])) == {1: (5, 5), 2: (11, 1), 3: (0, 0)}
 
 
 def test_a_segment_that_is_gone_or_cut_is_an_error_not_silence(storage: Storage) -> None:

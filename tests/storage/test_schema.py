@@ -126,6 +126,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("kv_kind", VALUE, {"kind": "x"}),
     ("kv_kind", VALUE, {"kind": "s"}),
     ("log_index_range", LOG, {"length": 0}),
+    ("log_index_dropped", LOG, {"dropped": "a reason"}),
+    ("log_index_dropped", LOG, {"segment": 0}),
 ]
 
 

@@ -29,6 +29,9 @@ INVARIANTS = {
     20: "a job that took three workers down is not given to a fourth",
     25: "after a timeout or a cancel no descendant survives",
     28: "a worker out of contact ends its jobs before anybody else may get them",
+    31: "every byte that a job printed is there, in order, once",
+    32: "where bytes of a log were dropped, how many and why is recorded and shown",
+    33: "memory does not grow with what a job prints",
 }
 FAULTS = {
     1: "the Master is killed at any moment under load",

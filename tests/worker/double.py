@@ -20,6 +20,7 @@ from websockets.http11 import Request, Response
 from titan.model.spec import JobSpec, encode_spec
 from titan.model.wire import (
     Ack,
+    Dropped,
     Ended,
     Grant,
     Hello,
@@ -50,6 +51,7 @@ class MasterDouble:
         self.messages: list[WorkerMessage] = []
         self.frames: list[int] = []
         self.logs: dict[int, bytearray] = {}
+        self.dropped: dict[int, list[Dropped]] = {}
         self.started: dict[int, Started] = {}
         self.ended: dict[int, Ended] = {}
         self.returned: dict[int, Returned] = {}
@@ -156,13 +158,18 @@ class MasterDouble:
         """Wait for the end of an attempt and return it with its log, which is whole by then."""
         ended = self.wait(lambda: self.ended.get(fence), f"the end of {fence}")
         log = bytes(self.logs.get(fence, b""))
-        assert len(log) == ended.log_bytes, f"{len(log)} bytes of log came before the end of {ended.log_bytes}"
+        came = self.received(fence)
+        assert came == ended.log_bytes, f"{came} bytes of log came before the end of {ended.log_bytes}"
         return ended, log.decode("utf-8", "surrogateescape")
 
     def wait_hellos(self, count: int) -> None:
         """Wait until workers have said hello `count` times, and no more often."""
         self.wait(lambda: len(self.hellos) >= count, f"hello number {count}")
         assert len(self.hellos) == count
+
+    def received(self, fence: int) -> int:
+        """Return how far the log of `fence` has come, dropped bytes included."""
+        return len(self.logs.get(fence, b"")) + sum(each.length for each in self.dropped.get(fence, ()))
 
     def wait_log(self, fence: int, text: str) -> str:
         """Wait until the log of `fence` has `text` in it and return the log so far."""
@@ -249,7 +256,7 @@ class MasterDouble:
                 return
             with self._changed:
                 self.hellos.append(first)
-                offsets = {held.fence: len(self.logs.get(held.fence, b"")) for held in first.attempts}
+                offsets = {held.fence: self.received(held.fence) for held in first.attempts}
                 stop = tuple(held.fence for held in first.attempts if held.fence in self.unwanted)
                 self._changed.notify_all()
             await socket.send(encode_frame([Welcome(epoch=1, stop=stop, log_offsets=offsets)]))
@@ -282,9 +289,9 @@ class MasterDouble:
                     self._once(self.started, message)
                 elif isinstance(message, Returned):
                     self._once(self.returned, message)
-                elif isinstance(message, Output) and self.stores_output:
+                elif isinstance(message, (Output, Dropped)) and self.stores_output:
                     self._store(message)
-                    offsets[message.fence] = len(self.logs[message.fence])
+                    offsets[message.fence] = self.received(message.fence)
                 elif isinstance(message, Ended) and self.stores_output:
                     if message.fence not in self.started:
                         self.faults.append(f"{message} without a start")
@@ -300,8 +307,12 @@ class MasterDouble:
             self.faults.append(f"said twice: {message}")
         kept[message.fence] = message
 
-    def _store(self, message: Output) -> None:
-        log = self.logs.setdefault(message.fence, bytearray())
-        if message.offset > len(log):
-            self.faults.append(f"a gap in the log of {message.fence}: {len(log)} to {message.offset}")
-        log[message.offset :] = message.data
+    def _store(self, message: Output | Dropped) -> None:
+        received = self.received(message.fence)
+        if message.offset > received:
+            self.faults.append(f"a gap in the log of {message.fence}: {received} to {message.offset}")
+        if isinstance(message, Output):
+            self.logs.setdefault(message.fence, bytearray()).extend(message.data[received - message.offset :])
+        elif message.offset + message.length > received:
+            new = message.offset + message.length - received
+            self.dropped.setdefault(message.fence, []).append(Dropped(message.fence, received, new, message.why))

@@ -11,7 +11,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from titan.core.link import Piece, WorkerLink
+from titan.core.link import WorkerLink
+from titan.core.pieces import Piece
 from titan.model.limits import Limits
 from titan.model.spec import JobSpec, encode_spec
 from titan.model.wire import Ended, Grant, RenewAck, Returned, Started, Welcome, WorkerMessage
@@ -62,7 +63,7 @@ class Bench:
         self.link.welcome(Welcome(epoch=1))
         self.sent: list[WorkerMessage | Piece] = []
         self.said: list[str] = []
-        self.logs = Logs(folder / "spool", loop.call_soon_threadsafe, lambda _: None)
+        self.logs = Logs(folder / "spool", loop.call_soon_threadsafe, lambda _: None, lambda *_: None)
         scripts = Scripts(folder / "scripts", "http://127.0.0.1:1", lambda: "token")
         (folder / "scripts" / SHA256).write_bytes(CONTENT)
         self.changed = asyncio.Event()

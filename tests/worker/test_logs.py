@@ -14,7 +14,9 @@ import pytest
 
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
+from titan.model.wire import Dropped
 from titan.worker.logs import Logs
+from titan.worker.spool import HEADER_BYTES, Spool
 
 
 class Loop:
@@ -23,6 +25,7 @@ class Loop:
     def __init__(self) -> None:
         self._calls: queue.Queue[tuple[Callable[..., object], tuple[Any, ...]]] = queue.Queue()
         self.totals: dict[int, int] = {}
+        self.holes: list[tuple[int, int, int, str]] = []
         self.threads: set[int] = set()
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
@@ -36,6 +39,10 @@ class Loop:
     def grew(self, totals: dict[int, int]) -> None:
         self.totals |= totals
 
+    def skipped(self, fence: int, offset: int, length: int, why: str) -> None:
+        assert offset >= self.totals.get(fence, 0), "told too late"
+        self.holes.append((fence, offset, length, why))
+
 
 @pytest.fixture
 def loop() -> Loop:
@@ -44,7 +51,7 @@ def loop() -> Loop:
 
 @pytest.fixture
 def logs(tmp_path: Path, loop: Loop) -> Iterator[Logs]:
-    logs = Logs(tmp_path / "spool", loop.call, loop.grew, cap_bytes=100_000)
+    logs = Logs(tmp_path / "spool", loop.call, loop.grew, loop.skipped, cap_bytes=100_000)
     yield logs
     logs.close()
 
@@ -56,11 +63,20 @@ def begin(logs: Logs, fence: int) -> int:
 
 
 def finish(logs: Logs, loop: Loop, fence: int, line: str = "") -> bytes:
+    """Finish it and return all that is kept of it; `loop.holes` says where something is missing."""
     totals: list[int] = []
     logs.finish(fence, line, totals.append)
     while not totals:
         loop.turn()
-    return logs.read(fence, 0, totals[0])
+    return kept(logs, loop, fence, totals[0])
+
+
+def kept(logs: Logs, loop: Loop, fence: int, total: int) -> bytes:
+    parts, at = [], 0
+    for _, offset, length, _ in [hole for hole in loop.holes if hole[0] == fence]:
+        parts.append(logs.read(fence, at, offset - at))
+        at = offset + length
+    return b"".join([*parts, logs.read(fence, at, total - at)])
 
 
 def test_what_is_written_is_read_by_offset_while_it_comes(logs: Logs, loop: Loop) -> None:
@@ -87,8 +103,8 @@ def test_a_pipe_that_others_hold_is_not_waited_for(logs: Logs, loop: Loop) -> No
     os.close(writing)
 
 
-def test_all_that_was_written_before_the_end_is_there(tmp_path: Path, loop: Loop) -> None:
-    logs = Logs(tmp_path / "spool", loop.call, loop.grew)
+def test_i31_all_that_was_written_before_the_end_is_there(tmp_path: Path, loop: Loop) -> None:
+    logs = Logs(tmp_path / "spool", loop.call, loop.grew, loop.skipped)
     reading, writing = os.pipe()
     # More than one turn of the thread takes.
     size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
@@ -110,16 +126,31 @@ def test_a_job_without_output_makes_no_file(logs: Logs, loop: Loop, tmp_path: Pa
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_the_cap_is_told_and_blocks_nobody(logs: Logs, loop: Loop) -> None:
+CAP = "a log keeps its first 50000 and its last 50000 bytes"
+
+
+def test_the_cap_keeps_both_ends_and_blocks_nobody(logs: Logs, loop: Loop) -> None:
     writing = begin(logs, 1)
-    for _ in range(30):
-        os.write(writing, b"x" * 10_000)
+    whole = b"".join(b"%09d\n" % number for number in range(30_000))
+    for at in range(0, len(whole), 9_999):
+        os.write(writing, whole[at : at + 9_999])
     os.close(writing)
     log = finish(logs, loop, 1, "killed: OutOfMemory")
-    assert log == (
-        b"x" * 100_000
-        + b"\n[titan] log capped: 200000 bytes after the first 100000 were dropped\n[titan] killed: OutOfMemory\n"
-    )
+    assert log == whole[:50_000] + whole[-50_000:] + b"[titan] killed: OutOfMemory\n"
+    assert loop.holes == [(1, 50_000, 200_000, CAP)]
+
+
+def test_of_a_log_over_its_head_nothing_is_missing_and_what_is_live_is_its_head(logs: Logs, loop: Loop) -> None:
+    writing = begin(logs, 1)
+    whole = os.urandom(100_000)
+    os.write(writing, whole[:60_000])
+    while loop.totals.get(1) != 50_000:
+        loop.turn()
+    os.write(writing, whole[60_000:])
+    os.close(writing)
+    assert finish(logs, loop, 1) == whole
+    assert loop.totals == {1: 50_000}
+    assert loop.holes == []
 
 
 def test_f9_a_full_disk_is_told_and_blocks_nobody(logs: Logs, loop: Loop, tmp_path: Path) -> None:
@@ -128,25 +159,32 @@ def test_f9_a_full_disk_is_told_and_blocks_nobody(logs: Logs, loop: Loop, tmp_pa
     for _ in range(30):
         os.write(writing, b"x" * 10_000)
     os.close(writing)
-    assert finish(logs, loop, 1) == b""
+    assert finish(logs, loop, 1, "exit 1") == b"\n[titan] exit 1\n"
+    assert loop.holes == [(1, 0, 300_000, "the worker's disk: No space left on device")]
     other = begin(logs, 2)
     os.write(other, b"fine")
     os.close(other)
     assert finish(logs, loop, 2) == b"fine"
 
 
-def test_bytes_that_were_lost_are_counted(logs: Logs, loop: Loop) -> None:
+def test_bytes_that_were_lost_are_a_hole_and_the_log_goes_on_behind_it(logs: Logs, loop: Loop) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     writing = begin(logs, 1)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (HEADER_BYTES + 5, before[1]))
     try:
         os.write(writing, b"123456789")
         while 1 not in loop.totals:
             loop.turn()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert loop.totals == {1: 5}
+    os.write(writing, b"and on")
+    while loop.totals != {1: 15}:
+        loop.turn()
+    assert loop.holes == [(1, 5, 4, "the worker's disk: File too large")]
     os.close(writing)
-    assert finish(logs, loop, 1) == (b"12345\n[titan] log incomplete: 4 bytes could not be kept (File too large)\n")
+    assert finish(logs, loop, 1) == b"12345and on"
+    assert len(loop.holes) == 1
 
 
 def test_what_was_taken_from_the_file_is_nul(logs: Logs, loop: Loop, tmp_path: Path) -> None:
@@ -154,7 +192,7 @@ def test_what_was_taken_from_the_file_is_nul(logs: Logs, loop: Loop, tmp_path: P
     os.write(writing, b"123456")
     os.close(writing)
     finish(logs, loop, 1)
-    os.truncate(tmp_path / "spool" / "1", 3)
+    os.truncate(tmp_path / "spool" / "1", HEADER_BYTES + 3)
     assert logs.read(1, 0, 6) == b"123\0\0\0"
 
 
@@ -172,11 +210,23 @@ def test_forgetting_removes_the_file_and_is_no_error_twice(logs: Logs, loop: Loo
     os.close(writing)
 
 
-def test_files_of_a_predecessor_are_removed(tmp_path: Path, loop: Loop) -> None:
+def test_of_a_predecessor_only_the_spools_that_are_wanted_stay(tmp_path: Path, loop: Loop) -> None:
     (tmp_path / "spool").mkdir()
-    (tmp_path / "spool" / "17").write_text("old")
-    Logs(tmp_path / "spool", loop.call, loop.grew).close()
+    for fence in (17, 18):
+        spool = Spool(tmp_path / "spool" / str(fence), 10)
+        spool.append(memoryview(b"abcdefghijkl"))
+        spool.close()
+    logs = Logs(tmp_path / "spool", loop.call, loop.grew, loop.skipped, kept=[17, 99])
+    assert [file.name for file in (tmp_path / "spool").iterdir()] == ["17"]
+    assert kept(logs, loop, 17, logs.restore(17, "killed by SIGKILL (Killed)")) == (
+        b"abcdehijkl\n[titan] killed by SIGKILL (Killed)\n"
+    )
+    assert loop.holes == [(17, 5, 2, "a log keeps its first 5 and its last 5 bytes")]
+    assert logs.restore(99, "") == 0
+    logs.forget(17)
+    logs.forget(99)
     assert list((tmp_path / "spool").iterdir()) == []
+    logs.close()
 
 
 def test_f34_any_bytes_and_lines_of_any_length_arrive(master: MasterDouble, worker: WorkerProcess) -> None:
@@ -207,8 +257,11 @@ def test_f33_a_flood_is_capped_and_memory_stays(master: MasterDouble, start_work
     for fence in fences:
         ended, log = master.end(fence)
         assert ended.exit_code == 4
-        assert cap - 4096 < len(log) <= cap
-        assert log.endswith("[titan] log capped: 197004100 bytes after the first 2995904 were dropped\n")
+        assert len(log) == cap - 4096
+        assert log.endswith("x\nEND\n")
+        half = (cap - 4096) // 2
+        why = f"a log keeps its first {half} and its last {half} bytes"
+        assert master.dropped[fence] == [Dropped(fence, half, 200_000_004 - (cap - 4096), why)]
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
     peak_kib = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
     assert peak_kib < 150 * 1024

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 from titan_sdk import TitanClient
+from titan_sdk.logs import dropped_line
 
 Document = dict[str, Any]
 WAIT_S = 25.0
@@ -18,9 +19,13 @@ SHORT_IDS_MAX = 200
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LogPiece:
-    """Some bytes of a log. `complete`: the log has `total` bytes and will never have more."""
+    """Some bytes of a log. `complete`: the log has `total` bytes and will never have more.
+
+    `missing` is our line about bytes that were dropped behind these, "" for none.
+    """
 
     data: bytes
+    missing: str
     end: int
     total: int
     complete: bool
@@ -119,7 +124,8 @@ class Master(TitanClient):
         answer = self._transport.call("GET", f"{job_path(job)}/log", query=query, wait_s=follow_s)
         return LogPiece(
             data=answer.body,
-            end=offset + len(answer.body),
+            missing=dropped_line(answer.headers),
+            end=int(answer.headers["titan-log-next"]),
             total=int(answer.headers["titan-log-total"]),
             complete=answer.headers["titan-log-complete"] == "true",
         )

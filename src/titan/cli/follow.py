@@ -6,13 +6,14 @@ from titan.cli.ask import WAIT_S, Document, Master
 from titan.model.states import FINAL_JOB_STATES, JobState
 
 MOMENT_S = 2.0
-Write = Callable[[bytes], None]
+Write = Callable[[bytes, str], None]
 Say = Callable[[str], None]
 
 
 def follow(master: Master, job: Document, write: Write, say: Say) -> Document:
     """Hand every byte of the job's log to `write` until the job has ended; return the job as it then is.
 
+    Where bytes were dropped, `write` gets our line about it with the piece before them, else "".
     It begins with the attempt that is newest now, or with the first. A later attempt is announced to `say`, and so
     is why the job does not start, when that takes longer than a moment.
     """
@@ -31,9 +32,9 @@ def _follow_attempt(master: Master, job: Document, attempt: int, write: Write, s
     end, wait_s = 0, MOMENT_S
     while True:
         piece = master.log_piece(job, end, attempt=attempt, follow_s=wait_s)
-        if piece.data and not end and attempt > 1:
+        if (piece.data or piece.missing) and not end and attempt > 1:
             say(f"attempt {attempt}:")
-        write(piece.data)
+        write(piece.data, piece.missing)
         end = piece.end
         if piece.is_last:
             return

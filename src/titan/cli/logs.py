@@ -8,6 +8,7 @@ from titan.cli.follow import follow
 from titan.cli.options import common
 from titan.cli.output import Output, Stream
 from titan_sdk.errors import Invalid
+from titan_sdk.logs import LogText
 
 NAMES_MAX = 5
 
@@ -20,6 +21,7 @@ NAMES_MAX = 5
 def command(out: Output, *, name: str, following: bool, attempt: int | None) -> int | None:
     """Print what a job printed, stdout and stderr in order, byte for byte.
 
+    Where bytes were dropped, because a log has a limit or a disk was full, a line of ours says how many.
     ID is a job, or a run of a single job. With -f it exits as the job did: 0, 1 or 8.
     """
     if following and attempt is not None:
@@ -31,7 +33,7 @@ def command(out: Output, *, name: str, following: bool, attempt: int | None) -> 
     if out.as_json:
         out.document(_whole(master, job, attempt))
         return None
-    stream = Stream(out.stdout)
+    stream = out.stream()
     _print(master, job, attempt, stream)
     stream.close()
     return None
@@ -49,26 +51,26 @@ def _print(master: Master, job: Document, attempt: int | None, stream: Stream) -
     end = 0
     while True:
         piece = master.log_piece(job, end, attempt=attempt)
-        stream.write(piece.data)
+        stream.write(piece.data, piece.missing)
         end = piece.end
-        if end >= piece.total or not piece.data:
+        if end >= piece.total:
             return
 
 
 def _whole(master: Master, job: Document, attempt: int | None) -> Document:
-    data, complete = bytearray(), False
+    text, found, end = LogText(), [], 0
     while True:
-        piece = master.log_piece(job, len(data), attempt=attempt)
-        data += piece.data
-        if len(data) >= piece.total or not piece.data:
-            complete = piece.is_last
+        piece = master.log_piece(job, end, attempt=attempt)
+        found.append(text.add(piece.data, piece.missing))
+        end = piece.end
+        if end >= piece.total:
             break
     return {
         "run_id": job["run_id"],
         "job_id": job["id"],
         "attempt": attempt or job["attempt"],
-        "text": data.decode("utf-8", "replace"),
-        "complete": complete,
+        "text": "".join(found) + text.end(),
+        "complete": piece.is_last,
     }
 
 
@@ -76,7 +78,7 @@ def _follow(out: Output, master: Master, job: Document) -> int:
     if out.as_json:
         ended = follow_json(out, master, job)
     else:
-        stream = Stream(out.stdout)
+        stream = out.stream()
         ended = follow(master, job, stream.write, out.talk)
         stream.close()
     return exit_of_state(ended["state"])
@@ -84,12 +86,10 @@ def _follow(out: Output, master: Master, job: Document) -> int:
 
 def follow_json(out: Output, master: Master, job: Document) -> Document:
     """Print a line of JSON for each piece of the log and one for the job's end; return the job then."""
-    import codecs
+    log = LogText()
 
-    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-
-    def write(data: bytes) -> None:
-        if text := decode(data):
+    def write(data: bytes, missing: str) -> None:
+        if text := log.add(data, missing):
             out.document({"kind": "log", "run_id": job["run_id"], "job_id": job["id"], "text": text})
 
     ended = follow(master, job, write, out.talk)

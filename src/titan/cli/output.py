@@ -63,16 +63,26 @@ class Stream:
         self._held = ""
         self._last = "\n"
 
-    def write(self, data: bytes) -> None:
-        """Write one piece, at once."""
-        if not data:
+    def write(self, data: bytes, missing: str = "") -> None:
+        """Write one piece, at once, and `missing`, our line about what is not there behind it, as a line of its own."""
+        if not data and not missing:
             return
         if self._raw:
             self._out.buffer.write(data)
-            self._last = chr(data[-1])
+            self._last = chr(data[-1]) if data else self._last
         else:
-            self._show(self._decode(data), final=False)
+            self._show(self._decode(data, bool(missing)), final=bool(missing))
+        if missing:
+            line = missing if self._last == "\n" else f"\n{missing}"
+            self._out.buffer.write(line.encode()) if self._raw else self._out.write(safe(line, colours=False))
+            self._last = "\n"
         self._out.flush()
+
+    def leave(self, other: TextIO) -> None:
+        """Something that is not the log goes to `other` next: end the line first when both arrive in one place."""
+        if self._last != "\n" and _one_place(self._out, other):
+            other.write("\n")
+            self._last = "\n"
 
     def close(self) -> None:
         """Write what was held back; on a terminal end the line and any colour, so that what follows is ours."""
@@ -81,6 +91,7 @@ class Stream:
         self._show(self._decode(b"", True), final=True)
         if self._last != "\n":
             self._out.write("\n")
+            self._last = "\n"
         if self._colours:
             self._out.write(_RESET)
         self._out.flush()
@@ -107,6 +118,7 @@ class Output:
         self.quiet = quiet
         self.stdout: TextIO = sys.stdout
         self.stderr: TextIO = sys.stderr
+        self._stream: Stream | None = None
 
     @property
     def on_terminal(self) -> bool:
@@ -124,7 +136,14 @@ class Output:
     def talk(self, text: str) -> None:
         """Tell a person something on stderr; nothing when quiet."""
         if not self.quiet:
+            if self._stream is not None:
+                self._stream.leave(self.stderr)
             print(self._fit(text, self.stderr), file=self.stderr, flush=True)
+
+    def stream(self) -> Stream:
+        """Return a stream to stdout, whose last line our own words are not glued to."""
+        self._stream = Stream(self.stdout)
+        return self._stream
 
     def exact(self, data: bytes) -> None:
         """Print `data` byte for byte; on a terminal escaped and ended by a newline."""
@@ -153,6 +172,13 @@ class Output:
 
     def _fit(self, text: str, stream: TextIO) -> str:
         return safe(text, colours=colour_wanted(stream)) if stream.isatty() else text
+
+
+def _one_place(first: TextIO, second: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(first.fileno()), os.fstat(second.fileno()))
+    except (OSError, ValueError):
+        return False
 
 
 def plural(count: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from titan.cli.exits import Exit
 from titan.cli.follow import follow
 from titan.cli.logs import follow_json
 from titan.cli.options import common
-from titan.cli.output import Output, Stream, spoken_s
+from titan.cli.output import Output, spoken_s
 from titan.cli.tell import between_s
 from titan.model.spec import GENERAL
 from titan_sdk import TitanJob
@@ -131,9 +131,9 @@ def _to_the_end(out: Output, master: Master, named: Named, *, streaming: bool) -
     elif out.as_json or out.quiet:
         if not out.as_json:
             out.line(named.run["id"])
-        ended = follow(master, job, lambda _data: None, lambda _text: None)
+        ended = follow(master, job, lambda _data, _missing: None, lambda _text: None)
     else:
-        stream = Stream(out.stdout)
+        stream = out.stream()
         ended = follow(master, job, stream.write, out.talk)
         stream.close()
     if out.as_json and not streaming:

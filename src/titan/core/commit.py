@@ -43,11 +43,22 @@ RESENDS_MAX = 3
 
 
 class LogChunk(msgspec.Struct, frozen=True, gc=False):
-    """Log bytes of the attempt `fence`, which go into its log at `offset`."""
+    """Log bytes of the attempt `fence`, which go into its log at `offset`.
+
+    Or a hole, without data: `dropped` bytes are missing from there on, for the reason `why`. One that grows comes
+    again from the same offset.
+    """
 
     fence: int
     offset: int
     data: bytes
+    dropped: int = 0
+    why: str = ""
+
+    @property
+    def end(self) -> int:
+        """The first offset behind it."""
+        return self.offset + (self.dropped or len(self.data))
 
 
 class Batch(msgspec.Struct, frozen=True):

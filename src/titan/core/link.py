@@ -2,7 +2,8 @@
 
 The worker's side of the promise that nothing is lost and nothing runs twice: an attempt is held from its
 grant until the Master has said that its end is durable, and every `Hello` names all that is held. Results
-and log bytes are sent again from where the Master says it stands, whoever lost the connection. Messages
+and log bytes are sent again from where the Master says it stands, whoever lost the connection; what was not
+kept of a log is said in its place. Messages
 from the Master and facts from this machine come in; orders for this machine come back, and `next_frame`
 says what to send. Grants beyond the slots wait here, so that a slot that falls free has its next job at
 once: highest priority first, then the oldest. Until `hand_over` each can be had back, afterwards none can;
@@ -17,13 +18,14 @@ from collections.abc import Collection
 
 import msgspec
 
-from titan.model.limits import DEFAULT_LIMITS
+from titan.core.pieces import Piece, bytes_between, next_piece
 from titan.model.spec import JobSpec
 from titan.model.wire import (
     CAUSE_CANCELLED,
     CAUSE_WORKER_STOP,
     Ack,
     Draining,
+    Dropped,
     Ended,
     Grant,
     Held,
@@ -88,14 +90,6 @@ class Forget(msgspec.Struct, frozen=True, gc=False):
 Order = Prepare | Abandon | Kill | Forget
 
 
-class Piece(msgspec.Struct, frozen=True, gc=False):
-    """Log bytes to send as `Output`: `length` bytes of the attempt's log from `offset` on."""
-
-    fence: int
-    offset: int
-    length: int
-
-
 class _Attempt(msgspec.Struct, gc=False):
     handed: bool = False
     started: bool = False
@@ -105,6 +99,7 @@ class _Attempt(msgspec.Struct, gc=False):
     log_sent: int = 0
     log_acked: int = 0
     ended: Ended | None = None
+    holes: list[Dropped] = []
 
 
 class _Urgency(msgspec.Struct):
@@ -268,7 +263,7 @@ class WorkerLink:
         for fence, offset in message.log_offsets.items():
             attempt = self._attempts.get(fence)
             if attempt is not None and attempt.log_acked < offset <= attempt.log_sent:
-                self._in_flight -= offset - attempt.log_acked
+                self._in_flight -= bytes_between(attempt.holes, attempt.log_acked, offset)
                 attempt.log_acked = offset
         orders: list[Order] = []
         for fence in message.ended:
@@ -301,6 +296,12 @@ class WorkerLink:
         if not self._drop(fence).unwanted:
             self._say(Returned(fence, reason))
         return [Forget(fence), *self._next_waiting()]
+
+    def log_skipped(self, fence: int, offset: int, length: int, why: str) -> None:
+        """`length` bytes of its log from `offset` on were not kept; told in order, and before the log reaches there."""
+        attempt = self._attempts.get(fence)
+        if attempt is not None:
+            attempt.holes.append(Dropped(fence, offset, length, why))
 
     def log_grew(self, fence: int, total: int) -> None:
         """Its log has `total` bytes now."""
@@ -362,12 +363,13 @@ class WorkerLink:
             fence = next(iter(self._output))
             del self._output[fence]
             attempt = self._attempts[fence]
-            length = min(attempt.log_total - attempt.log_sent, DEFAULT_LIMITS.output_bytes_max, limit)
-            items.append(Piece(fence, attempt.log_sent, length))
-            attempt.log_sent += length
-            room -= length
-            self._in_flight += length
-            self._sent.append((now_ms, fence, attempt.log_sent))
+            piece = next_piece(fence, attempt.holes, attempt.log_sent, attempt.log_total, limit)
+            items.append(piece)
+            attempt.log_sent += piece.length
+            if isinstance(piece, Piece):
+                room -= piece.length
+                self._in_flight += piece.length
+                self._sent.append((now_ms, fence, attempt.log_sent))
             self._mark(fence, attempt)
         items += self._ends.values()
         self._ends.clear()
@@ -407,7 +409,7 @@ class WorkerLink:
         if len(self._gone) > GONE_MAX:
             del self._gone[next(iter(self._gone))]
         self._waiting.pop(fence, None)
-        self._in_flight -= attempt.log_sent - attempt.log_acked
+        self._in_flight -= bytes_between(attempt.holes, attempt.log_acked, attempt.log_sent)
         self._output.pop(fence, None)
         self._ends.pop(fence, None)
         return attempt

@@ -43,6 +43,7 @@ from titan.model.wire import (
     CLOSE_STOPPING,
     Ack,
     Draining,
+    Dropped,
     Ended,
     Grant,
     Hello,
@@ -60,6 +61,7 @@ from titan.storage.logs import log_totals
 HELLO_S_MAX = 10.0
 LOGS_KNOWN_MIN = 1_000
 REASON_CHARS_MAX = 256
+OFFSET_MAX = 2**61
 LOG = logging.getLogger("titan.master")
 T = TypeVar("T")
 
@@ -193,8 +195,8 @@ class WorkerLinks:
         if not self._core.open:
             raise LinkFault(CLOSE_STOPPING, "the Master is loading or stopping: come back")
         # From here on nothing is awaited: what is decided next is decided with this link in its place.
-        for fence, total in totals.items():
-            self._offsets.begin(hello.name, fence, total)
+        for fence, (total, kept) in totals.items():
+            self._offsets.begin(hello.name, fence, total, kept)
         link = Link(socket, hello.name, hello.incarnation, fences, frame_bytes_max)
         self._replace(link)
         if not self._core.report(_connected(hello), link.welcome):
@@ -227,7 +229,7 @@ class WorkerLinks:
         """Take what one frame says, in order. Log bytes that stand together are kept together."""
         chunks: list[LogChunk] = []
         for message in messages:
-            if isinstance(message, Output):
+            if isinstance(message, (Output, Dropped)):
                 if not self._muted:
                     self._output(link, message, chunks)
                 continue
@@ -257,20 +259,18 @@ class WorkerLinks:
             case _:
                 raise LinkFault(CLOSE_BAD_FRAME, f"{type(message).__name__} is not expected here")
 
-    def _output(self, link: Link, output: Output, chunks: list[LogChunk]) -> None:
-        size = len(output.data)
-        if size > self._core.limits.output_bytes_max:
-            raise LinkFault(CLOSE_BAD_FRAME, f"an output of {size} bytes: at most {self._core.limits.output_bytes_max}")
+    def _output(self, link: Link, said: Output | Dropped, chunks: list[LogChunk]) -> None:
+        length = _length(said, self._core.limits)
         try:
-            chunk = self._offsets.receive(link.name, output)
+            new = self._offsets.receive(link.name, said)
         except Gap as gap:
             raise LinkFault(CLOSE_BAD_FRAME, str(gap)) from None
-        if chunk is not None:
-            chunks.append(chunk)
+        if new:
+            chunks += new
             return
-        durable = self._offsets.durable(output.fence)
-        # Bytes nobody wants any more are acknowledged too, or the worker would keep them for ever.
-        link.say(Ack(log_offsets={output.fence: output.offset + size if durable is None else durable}))
+        durable = self._offsets.durable(said.fence)
+        # What nobody wants any more is acknowledged too, or the worker would keep it for ever.
+        link.say(Ack(log_offsets={said.fence: said.offset + length if durable is None else durable}))
 
     def _keep(self, link: Link, chunks: list[LogChunk]) -> None:
         if chunks:
@@ -284,7 +284,7 @@ class WorkerLinks:
         for chunk in chunks:
             self._offsets.keep(chunk)
             known = self._offsets.durable(chunk.fence)
-            durable[chunk.fence] = chunk.offset + len(chunk.data) if known is None else known
+            durable[chunk.fence] = chunk.end if known is None else known
             size += len(chunk.data)
         link.kept(size)
         current = self._links.get(link.name)
@@ -294,8 +294,20 @@ class WorkerLinks:
             self._core.live.touch(("log", fence))
 
 
-def _totals(fences: list[int], connection: Connection) -> dict[int, int]:
+def _totals(fences: list[int], connection: Connection) -> dict[int, tuple[int, int]]:
     return log_totals(connection, fences)
+
+
+def _length(said: Output | Dropped, limits: Limits) -> int:
+    """Return how much of a log `said` is about. Raises LinkFault for more than can be."""
+    if isinstance(said, Dropped):
+        if not 0 < said.length <= OFFSET_MAX or said.offset > OFFSET_MAX:
+            raise LinkFault(CLOSE_BAD_FRAME, f"{said.length} bytes dropped at {said.offset} are no part of a log")
+        return said.length
+    size = len(said.data)
+    if size > limits.output_bytes_max:
+        raise LinkFault(CLOSE_BAD_FRAME, f"an output of {size} bytes: at most {limits.output_bytes_max}")
+    return size
 
 
 def _connected(hello: Hello) -> WorkerConnected:

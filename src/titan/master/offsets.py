@@ -1,11 +1,12 @@
 """How far each attempt's log has come: received, and durable. The worker sends again whatever is in doubt.
 
-An `Output` says where its bytes belong. What was received before is trimmed, a gap is an error of the
-worker, and only durable bytes are acknowledged. This outlives a link: bytes of the old link may be on
-their way to the disk while the new one says hello.
+An `Output` says where its bytes belong, a `Dropped` which bytes there are none of. What was received before is
+trimmed, a gap is an error of the worker, and only what is durable is acknowledged: bytes, and that some are missing.
+This outlives a link: bytes of the old link may be on their way to the disk while the new one says hello.
 
-A worker caps its logs by itself. Where this Master's limit is lower, what is over it is acknowledged and
-not kept: closing the link would only have it all sent again.
+A worker caps its logs by itself. Where this Master's limit is lower, what is over it becomes a hole as well: closing
+the link would only have it all sent again. Holes that touch and have one reason are one, which grows, so that a log
+without end is one row.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +14,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from titan.core.commit import LogChunk
-from titan.model.wire import Output
+from titan.model.wire import Dropped, Output
+
+WHY_CHARS_MAX = 256
 
 
 class Gap(Exception):
@@ -21,11 +24,17 @@ class Gap(Exception):
 
 
 class Offset(msgspec.Struct):
-    """One attempt's log, in bytes from its start."""
+    """One attempt's log, in bytes from its start. `kept` bytes are on the disk or on their way.
+
+    What was received last was a hole from `hole` on, for the reason `why`; -1: it was bytes.
+    """
 
     worker: str
     received: int
     durable: int
+    kept: int
+    hole: int = -1
+    why: str = ""
 
 
 class Offsets:
@@ -39,10 +48,10 @@ class Offsets:
         """Return those of `fences` whose durable length has to be read from the database."""
         return [fence for fence in fences if fence not in self._by_fence]
 
-    def begin(self, worker: str, fence: int, durable: int = 0) -> None:
-        """An attempt of `worker` has `durable` bytes of log; a known one stays as it is."""
+    def begin(self, worker: str, fence: int, durable: int = 0, kept: int = 0) -> None:
+        """An attempt of `worker` has a log of `durable` bytes, `kept` of them; a known one stays as it is."""
         if fence not in self._by_fence:
-            self._by_fence[fence] = Offset(worker, durable, durable)
+            self._by_fence[fence] = Offset(worker, durable, durable, kept)
 
     def end(self, worker: str, fence: int) -> None:
         """The attempt is over, says its `worker`: nothing more will come that is wanted."""
@@ -62,33 +71,51 @@ class Offsets:
         """Return how many logs are known."""
         return len(self._by_fence)
 
-    def receive(self, worker: str, output: Output) -> LogChunk | None:
-        """Return what is new in `output` and is to be kept; None when nothing is.
+    def receive(self, worker: str, said: Output | Dropped) -> list[LogChunk]:
+        """Return what is new in `said`: bytes to keep, and what is missing.
 
-        An unknown fence is nobody's log any more. Raises Gap when bytes are missing before it, or when the log
-        is another worker's.
+        An unknown fence is nobody's log any more. Raises Gap when something is missing before it, or when the log is
+        another worker's.
         """
-        offset = self._by_fence.get(output.fence)
+        offset = self._by_fence.get(said.fence)
         if offset is None:
-            return None
+            return []
         if offset.worker != worker:
-            raise Gap(f"the log of {output.fence} is not that of {worker}")
+            raise Gap(f"the log of {said.fence} is not that of {worker}")
         received = offset.received
-        if output.offset < 0 or output.offset > received < self._log_bytes_max:
-            raise Gap(f"the log of {output.fence} has {received} bytes, more came for {output.offset}")
-        offset.received = max(received, output.offset + len(output.data))
-        new = output.data[received - output.offset : self._log_bytes_max - output.offset]
-        return LogChunk(output.fence, received, new) if new and received < self._log_bytes_max else None
+        if not 0 <= said.offset <= received:
+            raise Gap(f"the log of {said.fence} has {received} bytes, more came for {said.offset}")
+        if isinstance(said, Dropped):
+            new = said.offset + said.length - received
+            return [_missing(said.fence, offset, new, said.why[:WHY_CHARS_MAX])] if new > 0 else []
+        data = said.data[received - said.offset :]
+        kept = data[: self._log_bytes_max - offset.kept]
+        chunks = []
+        if kept:
+            chunks.append(LogChunk(said.fence, received, kept))
+            offset.received += len(kept)
+            offset.kept += len(kept)
+            offset.hole = -1
+        if len(kept) < len(data):
+            why = f"the Master keeps at most {self._log_bytes_max} bytes of a log"
+            chunks.append(_missing(said.fence, offset, len(data) - len(kept), why))
+        return chunks
 
     def keep(self, chunk: LogChunk) -> None:
-        """The bytes of `chunk` are durable."""
+        """What `chunk` says is durable."""
         offset = self._by_fence.get(chunk.fence)
         if offset is not None:
-            offset.durable = chunk.offset + len(chunk.data)
+            offset.durable = chunk.end
 
     def durable(self, fence: int) -> int | None:
         """Return up to where the worker may forget the log; None for one that is not known."""
         offset = self._by_fence.get(fence)
-        if offset is None:
-            return None
-        return offset.durable if offset.durable < self._log_bytes_max else offset.received
+        return None if offset is None else offset.durable
+
+
+def _missing(fence: int, offset: Offset, length: int, why: str) -> LogChunk:
+    """Note that `length` bytes are missing from where the log has come to; the hole they end is one with theirs."""
+    if offset.hole < 0 or offset.why != why:
+        offset.hole, offset.why = offset.received, why
+    offset.received += length
+    return LogChunk(fence, offset.hole, b"", offset.received - offset.hole, why)

@@ -3,7 +3,8 @@
 A file and an fsync for each job would cost more than running many of them. So all output of a batch goes to the
 end of one segment, and a row for each attempt says where: the row is part of the batch's transaction, and bytes
 without a row do not exist. A crash or a failed batch leaves such bytes behind; nobody reads them, and a start
-or a failure begins a new segment, so that nothing is ever written behind a tail of unknown state.
+or a failure begins a new segment, so that nothing is ever written behind a tail of unknown state. Bytes that were
+dropped have a row too, which says why, and no place in a segment: whoever reads a log is told of them.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, text
 
 from titan.core.commit import LogChunk
 from titan.storage.connection import Connection, Statement
@@ -24,14 +25,29 @@ from titan.storage.tables import log_index
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 _NAME = re.compile(r"([0-9]{8})\.seg")
 
-IndexRow = tuple[int, int, int, int, int]
+NO_REASON = "nobody knows why"
+
+# Bytes: (fence, offset, length, segment, position). A hole: (fence, offset, length, why).
+IndexRow = tuple[int, int, int, int, int] | tuple[int, int, int, str]
 _c = log_index.c
 _INSERT = Statement(log_index.insert(), "fence", "offset", "length", "segment", "position")
+# A hole that grows comes again. The table refuses to make one of bytes.
+_INSERT_HOLE = Statement(
+    text(
+        'INSERT INTO log_index (fence, "offset", length, segment, position, dropped)'
+        " VALUES (:fence, :offset, :length, 0, 0, :dropped)"
+        ' ON CONFLICT (fence, "offset") DO UPDATE SET length = excluded.length, dropped = excluded.dropped'
+    ),
+    "fence",
+    "offset",
+    "length",
+    "dropped",
+)
 _AT = (
     select(func.max(_c.offset)).where(_c.fence == bindparam("fence"), _c.offset <= bindparam("begin")).scalar_subquery()
 )
 _RANGE = Statement(
-    select(_c.offset, _c.length, _c.segment, _c.position)
+    select(_c.offset, _c.length, _c.segment, _c.position, _c.dropped)
     .where(_c.fence == bindparam("fence"), _c.offset >= func.coalesce(_AT, 0), _c.offset < bindparam("end"))
     .order_by(_c.offset),
     "fence",
@@ -49,17 +65,30 @@ _NEXT = Statement(
 _TOTAL = Statement(
     select(_c.offset + _c.length).where(_c.fence == bindparam("fence")).order_by(_c.offset.desc()).limit(1), "fence"
 )
+_HOLES = Statement(
+    select(_c.offset, _c.length)
+    .where(_c.fence == bindparam("fence"), _c.dropped.is_not(None))
+    .order_by(_c.offset.desc()),
+    "fence",
+)
 
 
 class LogRange(msgspec.Struct, frozen=True):
-    """Bytes of a log from `offset` on, which is later than asked where bytes were dropped.
+    """Bytes of a log from `offset` on, behind which `dropped` bytes are missing for the reason `why`.
 
-    The log reaches to `total` so far. Fewer bytes than asked for, and not at its end: ask again.
+    The log reaches to `total` so far, missing bytes included. What is not reached yet is to be asked for again.
     """
 
     offset: int
     data: bytes
     total: int
+    dropped: int = 0
+    why: str = ""
+
+    @property
+    def end(self) -> int:
+        """Where to go on."""
+        return self.offset + len(self.data) + self.dropped
 
 
 class LogFiles:
@@ -79,10 +108,10 @@ class LogFiles:
 
         Raises OSError when the disk refuses; what was written of them is then taken back.
         """
+        rows: list[IndexRow] = [(each.fence, each.offset, each.dropped, each.why) for each in chunks if each.dropped]
         joined = _joined(chunks)
         if not joined:
-            return []
-        rows: list[IndexRow] = []
+            return rows
         pieces: list[bytes] = []
         try:
             descriptor = self._writable()
@@ -102,22 +131,36 @@ class LogFiles:
 
     def index(self, connection: Connection, rows: list[IndexRow]) -> None:
         """Insert `rows` of `append`. A range that is there already is an error of the driver."""
-        connection.change_many(_INSERT, rows)
+        holes = [row for row in rows if len(row) == 4]
+        if holes:
+            connection.change_many(_INSERT_HOLE, holes)
+        if len(holes) < len(rows):
+            connection.change_many(_INSERT, [row for row in rows if len(row) == 5])
 
     def read(self, connection: Connection, fence: int, offset: int, length: int) -> LogRange:
-        """Return what the attempt `fence` wrote from `offset` on, `length` bytes at most, up to the next dropped range.
+        """Return what the attempt `fence` wrote from `offset` on, `length` bytes at most, up to what is missing.
 
         Raises ContentMissing when a segment is gone or too short.
         """
-        total = connection.row(_TOTAL, fence)
-        if total is None:
-            return LogRange(0, b"", 0)
-        start, data = self._read(connection, fence, offset, length)
-        if not data and length > 0:
+        found = connection.row(_TOTAL, fence)
+        total: int = found[0] if found else 0
+        data, dropped, why = b"", 0, ""
+        if length > 0 and offset < total:
+            data, dropped, why = self._read(connection, fence, offset, length)
+        if length > 0 and not data and not dropped and offset < total:
             following = connection.row(_NEXT, fence, offset)
-            if following is not None:
-                start, data = self._read(connection, fence, following[0], length)
-        return LogRange(start, data, total[0])
+            dropped, why = (following[0] if following else total) - offset, NO_REASON
+        return LogRange(offset, data, total, dropped, why)
+
+    def tail(self, connection: Connection, fence: int, length: int) -> int:
+        """Return the offset behind which `length` bytes are kept; 0 when there are not so many."""
+        found = connection.row(_TOTAL, fence)
+        begin: int = (found[0] if found else 0) - length
+        for hole, missing in connection.rows(_HOLES, fence):
+            if hole + missing <= begin:
+                break
+            begin -= missing
+        return max(0, begin)
 
     def close(self) -> None:
         """Close the segment being written."""
@@ -125,23 +168,25 @@ class LogFiles:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _read(self, connection: Connection, fence: int, offset: int, length: int) -> tuple[int, bytes]:
+    def _read(self, connection: Connection, fence: int, offset: int, length: int) -> tuple[bytes, int, str]:
+        """Return the bytes up to the first that is missing, and how many are missing behind them, and why."""
         found: list[bytes] = []
-        start = at = offset
+        at = offset
         end = offset + length
         with _Segments(self._folder) as segments:
-            for row_offset, row_length, segment, position in connection.rows(_RANGE, fence, offset, end):
-                if row_offset + row_length <= at:
+            for row_offset, row_length, segment, position, dropped in connection.rows(_RANGE, fence, offset, end):
+                row_end = row_offset + row_length
+                if row_end <= at:
                     continue
                 if row_offset > at:
-                    if found:
-                        break
-                    start = at = row_offset
+                    return b"".join(found), row_offset - at, NO_REASON
+                if dropped is not None:
+                    return b"".join(found), row_end - at, dropped
                 skip = at - row_offset
                 data = segments.read(segment, position + skip, min(row_length - skip, end - at))
                 found.append(data)
                 at += len(data)
-        return start, b"".join(found)
+        return b"".join(found), 0, ""
 
     def _writable(self) -> int:
         if self._descriptor is None or self._position >= self._segment_bytes_max:
@@ -195,12 +240,14 @@ class _Segments:
         return data
 
 
-def log_totals(connection: Connection, fences: Iterable[int]) -> dict[int, int]:
-    """Return how many log bytes of each attempt are durable: the offset to go on from. 0 for unknown ones."""
+def log_totals(connection: Connection, fences: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Return how long each attempt's durable log is, where it goes on, and how many bytes of that are kept."""
     totals = {}
     for fence in fences:
         row = connection.row(_TOTAL, fence)
-        totals[fence] = row[0] if row else 0
+        total: int = row[0] if row else 0
+        missing: int = sum(length for _, length in connection.rows(_HOLES, fence))
+        totals[fence] = total, total - missing
     return totals
 
 

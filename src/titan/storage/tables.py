@@ -306,7 +306,12 @@ log_index = Table(
     _col("length", _Whole),
     _col("segment", _Whole),
     _col("position", _Whole),
-    _check("log_index", "range", 'fence > 0 AND "offset" >= 0 AND length > 0 AND segment > 0 AND position >= 0'),
+    # NULL: the bytes are in the segment. Else they are nowhere, and this is why.
+    _col("dropped", null=True),
+    _check("log_index", "range", 'fence > 0 AND "offset" >= 0 AND length > 0 AND segment >= 0 AND position >= 0'),
+    # What is missing has no place, and everything else has one.
+    _check("log_index", "dropped", "(dropped IS NULL) = (segment > 0)"),
+    _partial_index("log_index_holes", "fence", "dropped IS NOT NULL"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )

@@ -16,7 +16,8 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from titan.core.link import RENEW_EVERY_MS, Order, Piece, WorkerLink
+from titan.core.link import RENEW_EVERY_MS, Order, WorkerLink
+from titan.core.pieces import Piece
 from titan.model.wire import (
     CLOSE_BAD_FRAME,
     CLOSE_REPLACED,

@@ -1,8 +1,9 @@
 """The output of jobs: from pipes into spool files, by one thread with one fixed buffer.
 
 A job writes stdout and stderr into one pipe. This thread drains all pipes, so no job ever waits for a slow
-Master, and appends what it reads to a file per attempt, which is shipped by offset and removed once the
-Master has it. Nothing here looks at lines: a line may be a gigabyte.
+Master, and appends what it reads to a spool per attempt, which is shipped by offset and removed once the
+Master has it. What a spool cannot keep is a hole of known place, length and reason, and shipped as such.
+Nothing here looks at lines: a line may be a gigabyte.
 """
 
 import array
@@ -13,10 +14,11 @@ import termios
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from titan.model.limits import DEFAULT_LIMITS
+from titan.worker.spool import Hole, Spool, recover
 
 _BUFFER_BYTES = 128 * 1024
 # Output is told of this long after it came, or once there is so much of it: a job that prints a line and
@@ -27,53 +29,33 @@ _NEWS_BYTES = 64 * 1024
 _UNLINKED_AT_ONCE_BYTES = 1024 * 1024
 # The Master's limit on a log covers the lines that are ours.
 LINES_BYTES_MAX = 4096
+LINE_CHARS_MAX = 1000
+CAP_BYTES_MIN = 2
 
 Run = Callable[..., object]
 
 
-class _Spool:
-    """One attempt's log. `total` bytes are in the file; `lost` could not be kept, and `why`."""
+class _Stream:
+    """A job's pipe and its spool. `told` holes have been told of; `finished`: nothing more will come."""
 
-    __slots__ = ("ends_line", "fence", "file", "finished", "lost", "path", "pipe", "total", "why")
+    __slots__ = ("fence", "finished", "pipe", "spool", "told")
 
-    def __init__(self, fence: int, pipe: int, path: Path) -> None:
+    def __init__(self, fence: int, pipe: int, spool: Spool) -> None:
         self.fence = fence
         self.pipe = pipe
-        self.path = path
-        self.file = -1
-        self.total = 0
-        self.lost = 0
-        self.why = ""
-        self.ends_line = True
+        self.spool = spool
+        self.told = 0
         self.finished = False
-
-    def append(self, data: memoryview) -> None:
-        """Write all of `data`, or count what could not be written."""
-        try:
-            if self.file < 0:
-                self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            while data:
-                written = os.pwrite(self.file, data, self.total)
-                self.total += written
-                self.ends_line = data[written - 1] == 10
-                data = data[written:]
-        except OSError as error:
-            self.lost += len(data)
-            self.why = error.strerror or type(error).__name__
-
-    def remove(self) -> None:
-        """Close the file and remove it."""
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
-            self.path.unlink(missing_ok=True)
 
 
 class Logs:
     """All spools of one worker, with their thread.
 
-    `grew`, with the new totals by fence, and the callbacks of `finish` run by way of `call`, which hands a
-    function to the event loop's thread. Every other method is called on that thread.
+    `grew`, with the new lengths by fence, `skipped`, with (fence, offset, length, reason) of what was not kept,
+    and the callbacks of `finish` run by way of `call`, which hands a function to the event loop's thread. What was
+    skipped is told before the log is told to reach there. Every other method is called on that thread.
+
+    Spools of `kept` fences stay for `restore`; all other files of a predecessor are removed.
     """
 
     def __init__(
@@ -81,17 +63,22 @@ class Logs:
         folder: Path,
         call: Run,
         grew: Callable[[dict[int, int]], None],
+        skipped: Callable[[int, int, int, str], None],
         cap_bytes: int = DEFAULT_LIMITS.log_job_bytes_max - LINES_BYTES_MAX,
+        kept: Collection[int] = (),
     ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        names = {str(fence) for fence in kept}
         for leftover in folder.iterdir():
-            leftover.unlink()
+            if leftover.name not in names:
+                leftover.unlink()
         self._folder = folder
         self._call = call
         self._grew = grew
-        self._cap_bytes = cap_bytes
-        self._spools: dict[int, _Spool] = {}
-        self._by_pipe: dict[int, _Spool] = {}
+        self._skipped = skipped
+        self._cap_bytes = max(cap_bytes, CAP_BYTES_MIN)
+        self._streams: dict[int, _Stream] = {}
+        self._by_pipe: dict[int, _Stream] = {}
         self._buffer = bytearray(_BUFFER_BYTES)
         self._requests: deque[Callable[[], bool]] = deque()
         self._news: dict[int, int] = {}
@@ -105,54 +92,64 @@ class Logs:
 
     def add(self, fence: int, pipe: int | None) -> None:
         """Drain `pipe`, whose descriptor is ours from now on, into the log of `fence`. None: nothing will run."""
-        spool = self._spools[fence] = _Spool(fence, -1 if pipe is None else pipe, self._folder / str(fence))
+        spool = Spool(self._folder / str(fence), self._cap_bytes)
+        stream = self._streams[fence] = _Stream(fence, -1 if pipe is None else pipe, spool)
         if pipe is not None:
             os.set_blocking(pipe, False)
-            self._by_pipe[pipe] = spool
+            self._by_pipe[pipe] = stream
             self._poll.register(pipe, select.EPOLLIN)
+
+    def restore(self, fence: int, line: str) -> int:
+        """Take over what a predecessor's spool has of `fence`, add `line` unless "", and return the log's length.
+
+        Its holes are told through `skipped` before this returns. Without a readable file it has our line only.
+        """
+        spool = recover(self._folder / str(fence))
+        stream = self._streams[fence] = _Stream(fence, -1, spool)
+        stream.finished = True
+        if line:
+            spool.add_line(line[:LINE_CHARS_MAX])
+        for hole in spool.holes():
+            self._skipped(fence, hole.offset, hole.length, hole.why)
+        return spool.length
 
     def finish(self, fence: int, line: str, done: Callable[[int], None]) -> None:
         """The job and all its processes are gone: take what its pipe still holds, add `line`, tell the length.
 
         What others may still write into the pipe is not waited for.
         """
-        spool = self._spools[fence]
+        stream = self._streams[fence]
 
-        def told(total: int) -> None:
-            spool.finished = True
-            done(total)
+        def told(length: int) -> None:
+            stream.finished = True
+            done(length)
 
-        self._ask(lambda: self._finish(spool, line, told))
+        self._ask(lambda: self._finish(stream, line, told))
 
     def read(self, fence: int, offset: int, length: int) -> bytes:
-        """Return `length` bytes of the log that `grew` or `finish` has told of.
+        """Return `length` bytes of the log that was told of, none of them skipped.
 
         Bytes that somebody took from the file since, or that cannot be read, are NUL.
         """
-        try:
-            data = os.pread(self._spools[fence].file, length, offset)
-        except OSError:
-            data = b""
-        return data.ljust(length, b"\0")
+        return self._streams[fence].spool.read(offset, length)
 
     def forget(self, fence: int) -> None:
         """Close and remove the log of `fence`; nothing to do when there is none."""
-        spool = self._spools.pop(fence, None)
-        if spool is None:
+        stream = self._streams.pop(fence, None)
+        if stream is None:
             return
-        if spool.finished and spool.total <= _UNLINKED_AT_ONCE_BYTES:
-            spool.remove()
+        if stream.finished and stream.spool.total <= _UNLINKED_AT_ONCE_BYTES:
+            stream.spool.remove()
         else:
-            self._ask(lambda: self._forget(spool))
+            self._ask(lambda: self._forget(stream))
 
     def close(self) -> None:
-        """Stop the thread and close everything; the files stay for the next start to clear."""
+        """Stop the thread and close everything; the files stay for the next start."""
         self._ask(lambda: True)
         self._thread.join()
-        for spool in self._spools.values():
-            self._unwatch(spool)
-            if spool.file >= 0:
-                os.close(spool.file)
+        for stream in self._streams.values():
+            self._unwatch(stream)
+            stream.spool.close()
         self._poll.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -174,69 +171,71 @@ class Logs:
             if self._news and (not events or self._news_bytes >= _NEWS_BYTES or time.monotonic() >= self._news_due_s):
                 self._tell()
             for descriptor, _ in events:
-                spool = self._by_pipe.get(descriptor)
-                if spool is not None:
-                    self._drain(spool, _BUFFER_BYTES)
+                stream = self._by_pipe.get(descriptor)
+                if stream is not None:
+                    self._drain(stream, _BUFFER_BYTES)
                 elif descriptor == self._wake_read:
                     os.read(self._wake_read, 4096)
                     while self._requests:
                         stop = self._requests.popleft()() or stop
 
-    def _unwatch(self, spool: _Spool) -> None:
-        if spool.pipe >= 0:
-            self._by_pipe.pop(spool.pipe, None)
-            self._poll.unregister(spool.pipe)
-            os.close(spool.pipe)
-            spool.pipe = -1
+    def _unwatch(self, stream: _Stream) -> None:
+        if stream.pipe >= 0:
+            self._by_pipe.pop(stream.pipe, None)
+            self._poll.unregister(stream.pipe)
+            os.close(stream.pipe)
+            stream.pipe = -1
 
-    def _drain(self, spool: _Spool, limit: int) -> int:
+    def _drain(self, stream: _Stream, limit: int) -> int:
         """Take at most `limit` bytes from the pipe and return how many there were; stop watching at its end."""
         view = memoryview(self._buffer)[: min(limit, _BUFFER_BYTES)]
         try:
-            count = os.readv(spool.pipe, [view])
+            count = os.readv(stream.pipe, [view])
         except BlockingIOError:
             return 0
         if count == 0:
-            self._unwatch(spool)
+            self._unwatch(stream)
             return 0
-        kept = min(count, self._cap_bytes - spool.total)
-        if kept > 0:
-            spool.append(view[:kept])
+        before, _ = stream.spool.live()
+        stream.spool.append(view[:count])
+        end, holes = stream.spool.live()
+        if end > before:
+            self._tell_holes(stream, holes)
             if not self._news:
                 self._news_due_s = time.monotonic() + _NEWS_WAIT_S
-            self._news[spool.fence] = spool.total
-            self._news_bytes += kept
-        spool.lost += count - max(kept, 0)
+            self._news[stream.fence] = end
+            self._news_bytes += end - before
         return count
 
-    def _finish(self, spool: _Spool, line: str, done: Callable[[int], None]) -> bool:
-        if spool.pipe >= 0:
+    def _finish(self, stream: _Stream, line: str, done: Callable[[int], None]) -> bool:
+        if stream.pipe >= 0:
             waiting = array.array("i", [0])
-            fcntl.ioctl(spool.pipe, termios.FIONREAD, waiting)
+            fcntl.ioctl(stream.pipe, termios.FIONREAD, waiting)
             left = waiting[0]
-            while left > 0 and spool.pipe >= 0:
-                count = self._drain(spool, left)
+            while left > 0 and stream.pipe >= 0:
+                count = self._drain(stream, left)
                 if count == 0:
                     break
                 left -= count
-            self._unwatch(spool)
-        lines = [self._loss_line(spool)] if spool.lost else []
-        for text in (*lines, *([line] if line else [])):
-            start = "" if spool.ends_line else "\n"
-            spool.append(memoryview(f"{start}[titan] {text}\n".encode("utf-8", "backslashreplace")))
-        self._news.pop(spool.fence, None)
-        self._call(done, spool.total)
+            self._unwatch(stream)
+        spool = stream.spool
+        spool.end()
+        if line:
+            spool.add_line(line[:LINE_CHARS_MAX])
+        self._news.pop(stream.fence, None)
+        self._tell_holes(stream, spool.holes())
+        self._call(done, spool.length)
         return False
 
-    def _loss_line(self, spool: _Spool) -> str:
-        if spool.why:
-            return f"log incomplete: {spool.lost} bytes could not be kept ({spool.why})"
-        return f"log capped: {spool.lost} bytes after the first {self._cap_bytes} were dropped"
-
-    def _forget(self, spool: _Spool) -> bool:
-        self._unwatch(spool)
-        spool.remove()
+    def _forget(self, stream: _Stream) -> bool:
+        self._unwatch(stream)
+        stream.spool.remove()
         return False
+
+    def _tell_holes(self, stream: _Stream, holes: list[Hole]) -> None:
+        for hole in holes[stream.told :]:
+            self._call(self._skipped, stream.fence, hole.offset, hole.length, hole.why)
+        stream.told = max(stream.told, len(holes))
 
     def _tell(self) -> None:
         self._call(self._grew, self._news)

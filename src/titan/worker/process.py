@@ -113,6 +113,7 @@ class Worker:
             folder / "spool",
             self._loop.call_soon_threadsafe,
             self._grew,
+            self._link.log_skipped,
             limits.log_job_bytes_max - LINES_BYTES_MAX,
         )
         self._attempts = Attempts(

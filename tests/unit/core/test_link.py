@@ -12,10 +12,10 @@ from titan.core.link import (
     Abandon,
     Forget,
     Kill,
-    Piece,
     WorkerLink,
     lease_margins_ms,
 )
+from titan.core.pieces import Piece
 from titan.model.limits import DEFAULT_LIMITS
 from titan.model.spec import JobSpec
 from titan.model.wire import (

@@ -12,7 +12,8 @@ from random import Random
 import pytest
 
 from tests.unit.core.links import grant
-from titan.core.link import WINDOW_BYTES_START, Abandon, Forget, Piece, Prepare, WorkerLink
+from titan.core.link import WINDOW_BYTES_START, Abandon, Forget, Prepare, WorkerLink
+from titan.core.pieces import Piece
 from titan.model.limits import DEFAULT_LIMITS
 from titan.model.wire import Ack, Drain, Draining, Ended, Grant, Lend, Recall, Returned, Started, Stop, Welcome
 

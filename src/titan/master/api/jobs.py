@@ -18,6 +18,7 @@ from titan.storage.connection import Connection
 from titan_sdk.errors import Invalid, NotFound
 
 LOG_BYTES = 1024 * 1024
+OFFSET_MAX = 2**62
 
 
 @get("/jobs/lookup", name="jobs.lookup")
@@ -99,9 +100,12 @@ async def log(
 ) -> Response[bytes]:
     """Return raw bytes of a job's log, of its last attempt or the one asked for, from `offset` on.
 
-    A negative offset counts from the end. `follow_s` waits until there are bytes beyond `offset`, or the log is
-    complete; with it the attempt may be one to come, whose log is empty, and complete when the job has ended without
-    it. Headers: Titan-Log-Offset (of the first byte sent), Titan-Log-Total, Titan-Log-Complete, Titan-Log-Attempt.
+    Offsets are positions in all that was printed. Where bytes were dropped, the answer ends, and Titan-Log-Dropped
+    says how many are missing behind it, Titan-Log-Dropped-Why the reason; it may be empty but for that. Go on at
+    Titan-Log-Next, until that is Titan-Log-Total and Titan-Log-Complete is true. A negative offset counts bytes that
+    are kept, from the end. `follow_s` waits until there is something beyond `offset`, or the log is complete; with it
+    the attempt may be one to come, whose log is empty, and complete when the job has ended without it. Other headers:
+    Titan-Log-Offset (of the first byte sent), Titan-Log-Attempt.
     """
     site = site_of(request.scope)
     engine = site.engine
@@ -113,18 +117,18 @@ async def log(
         found = await engine.read(
             lambda connection: _read_log(connection, site, row, attempt, offset, limit, follow_s > 0)
         )
-        if found.data or found.complete or not limit or not left_s():
+        if found.says or not limit or not left_s():
             return _log_answer(found)
         with engine.live.watch(("log", found.fence), ("job", row.run_id, row.job_id)) as watch:
             found = await engine.read(
                 lambda connection: _read_log(connection, site, row, attempt, offset, limit, follow_s > 0)
             )
-            if not found.data and not found.complete:
+            if not found.says:
                 await watch.changed(left_s())
 
 
 class FoundLog(msgspec.Struct, frozen=True):
-    """A piece of one attempt's log. `complete`: `total` will not grow."""
+    """A piece of one attempt's log, and how much is missing behind it. `complete`: `total` will not grow."""
 
     fence: int
     attempt: int
@@ -132,6 +136,13 @@ class FoundLog(msgspec.Struct, frozen=True):
     data: bytes
     total: int
     complete: bool
+    dropped: int = 0
+    why: str = ""
+
+    @property
+    def says(self) -> bool:
+        """Whether there is anything that is worth an answer."""
+        return bool(self.data or self.dropped or self.complete)
 
 
 def _read_log(
@@ -151,15 +162,16 @@ def _read_log(
     total = site.logs.read(connection, fence, 0, 0).total
     last_line = _last_line(connection, site, fence, total)
     if offset < 0:
-        offset = max(0, total + len(last_line) + offset)
-    offset = min(offset, site.engine.limits.log_job_bytes_max)
-    piece = site.logs.read(connection, fence, offset, limit)
-    start, data = (piece.offset, piece.data) if piece.data else (offset, b"")
-    if last_line and start + len(data) >= total:
+        kept = -offset - len(last_line)
+        offset = site.logs.tail(connection, fence, kept) if kept > 0 else total - kept
+    piece = site.logs.read(connection, fence, min(offset, OFFSET_MAX), limit)
+    data = piece.data
+    if last_line and not piece.dropped and piece.end >= total:
         # Only what the worker wrote is kept; this line follows from the attempt's row.
-        skip = max(0, start - total)
+        skip = max(0, piece.offset - total)
         data += last_line[skip : skip + limit - len(data)]
-    return FoundLog(fence, number, start, data, total + len(last_line), complete)
+    whole = total + len(last_line)
+    return FoundLog(fence, number, piece.offset, data, whole, complete, piece.dropped, piece.why)
 
 
 def _last_line(connection: Connection, site: Site, fence: int, total: int) -> bytes:
@@ -186,7 +198,11 @@ def _log_answer(found: FoundLog) -> Response[bytes]:
         "titan-log-total": str(found.total),
         "titan-log-complete": "true" if found.complete else "false",
         "titan-log-attempt": str(found.attempt),
+        "titan-log-next": str(found.offset + len(found.data) + found.dropped),
     }
+    if found.dropped:
+        headers["titan-log-dropped"] = str(found.dropped)
+        headers["titan-log-dropped-why"] = ascii(found.why)[1:-1]
     return Response(found.data, headers=headers, media_type="application/octet-stream")
 
 

@@ -317,10 +317,20 @@ def _log_index() -> None:
         sa.Column("length", WHOLE, nullable=False),
         sa.Column("segment", WHOLE, nullable=False),
         sa.Column("position", WHOLE, nullable=False),
+        sa.Column("dropped", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            'fence > 0 AND "offset" >= 0 AND length > 0 AND segment > 0 AND position >= 0', name="log_index_range"
+            'fence > 0 AND "offset" >= 0 AND length > 0 AND segment >= 0 AND position >= 0', name="log_index_range"
         ),
+        sa.CheckConstraint("(dropped IS NULL) = (segment > 0)", name="log_index_dropped"),
         sa.PrimaryKeyConstraint("fence", "offset"),
         sqlite_strict=True,
         sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "log_index_holes",
+        "log_index",
+        ["fence"],
+        unique=False,
+        sqlite_where=sa.text("dropped IS NOT NULL"),
+        postgresql_where=sa.text("dropped IS NOT NULL"),
     )
