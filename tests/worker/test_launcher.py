@@ -4,59 +4,16 @@ import errno
 import os
 import resource
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.worker.launching import Launcher, ended, line_of, read_all
 from tests.worker.processes import FAMILY, HEAD, IGNORE_TERM, STAY, Death, alive, pids_in
 from titan.worker.launcher import frames
-from titan.worker.launcher.frames import Renewed, Report, Start, Stop, boot_ms
+from titan.worker.launcher.frames import Renewed, Start, Stop, boot_ms
 from titan.worker.launcher.oom import OomCounter
-
-SOURCE = str(Path(frames.__file__).resolve().parents[3])
-PROGRAM = "import sys; sys.path.insert(0, {!r}); from titan.worker.launcher.main import main; main({})"
-
-
-class Launcher:
-    """The worker's end of one launcher."""
-
-    def __init__(self) -> None:
-        self.socket, theirs = socket.socketpair()
-        self.socket.settimeout(30)
-        with theirs:
-            program = PROGRAM.format(SOURCE, theirs.fileno())
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", program], pass_fds=[theirs.fileno()], start_new_session=True
-            )
-        self._buffer = bytearray()
-        self._reports: list[Report] = []
-        self.order(Renewed(boot_ms()))
-
-    def order(self, order: frames.Order, descriptor: int | None = None) -> None:
-        socket.send_fds(self.socket, [frames.encode_order(order)], [] if descriptor is None else [descriptor])
-
-    def start(self, fence: int, script: str, **margins: int) -> int:
-        """Start a Python script and return the read end of its pipe."""
-        reading, writing = os.pipe()
-        argv = [os.fsencode(sys.executable), b"-S", b"-c", script.encode()]
-        self.order(Start(fence, b"/", argv, [f"TITAN_FENCE={fence}".encode()], **margins), writing)
-        os.close(writing)
-        return reading
-
-    def report(self) -> Report:
-        while not self._reports:
-            data = self.socket.recv(4096)
-            assert data, "the launcher is gone"
-            self._buffer += data
-            self._reports += frames.take_reports(self._buffer)
-        return self._reports.pop(0)
-
-    def close(self) -> None:
-        self.socket.close()
-        self.process.wait(30)
 
 
 @pytest.fixture
@@ -66,19 +23,6 @@ def launcher() -> Iterator[Launcher]:
     launcher.close()
 
 
-def read_all(reading: int) -> str:
-    with open(reading, encoding="utf-8") as pipe:
-        return pipe.read()
-
-
-def line_of(reading: int) -> str:
-    """Return what comes first, at least a line."""
-    text = b""
-    while not text.endswith(b"\n"):
-        text += os.read(reading, 4096)
-    return text.decode()
-
-
 def start_family(launcher: Launcher, fence: int) -> dict[str, int]:
     """Start a job whose processes all ignore TERM and are of every kind; return their pids once all are up."""
     reading = launcher.start(fence, IGNORE_TERM + FAMILY + "name = 'main'\n" + STAY + "signal.pause()\n" * 9)
@@ -86,15 +30,6 @@ def start_family(launcher: Launcher, fence: int) -> dict[str, int]:
     while len(pids_in(text)) < 5:
         text += line_of(reading)
     return pids_in(text)
-
-
-def ended(launcher: Launcher) -> tuple[int, int]:
-    """Pass over the start and return (wait status, cause)."""
-    report = launcher.report()
-    while report.kind == frames.STARTED:
-        report = launcher.report()
-    assert report.kind == frames.ENDED
-    return report.a, report.b
 
 
 def test_a_program_is_started_and_its_exact_status_reported(launcher: Launcher) -> None:

@@ -70,7 +70,7 @@ class Launcher:
         self._shims: set[int] = set()
         self._execs: dict[int, Job] = {}
         self._ended: list[Job] = []
-        self._strays: dict[int, Job] = {}
+        self._strays: dict[int, list[Job]] = {}
         self._renewed_ms = 0
         self._spawner = Spawner()
         self._oom = OomCounter()
@@ -204,10 +204,10 @@ class Launcher:
                 self._main_ended(job, status)
 
     def _count_killed(self, pid: int, number: int) -> None:
-        job = self._strays.pop(pid, None)
+        owners = self._strays.pop(pid, None)
         if number == _SIGKILL and self._ended:
             # One in the group of another that was killed fell to us dead, unseen until now.
-            job = job or self._owner(pid)
+            job = (owners or self._owners(pid))[-1]
             # Of a tree that was to be killed as a whole none was "left behind".
             if job.hard and job.grace_until != NEVER:
                 job.killed += 1
@@ -247,28 +247,31 @@ class Launcher:
     def _clear_leftovers(self, now_ms: int) -> None:
         for pid in tree.children():
             if pid not in self._mains and pid not in self._strays and pid not in self._shims:
-                self._strays[pid] = self._owner(pid)
+                self._strays[pid] = self._owners(pid)
         for job in list(self._ended):
-            left = [pid for pid, owner in self._strays.items() if owner is job]
+            left = [pid for pid, owners in self._strays.items() if job in owners]
             if not left and job.shim not in self._shims:
                 self._ended.remove(job)
                 self._report(frames.ENDED, job.order.fence, job.status, job.cause, job.killed)
             elif job.hard or now_ms >= job.grace_until:
                 job.hard = True
                 for pid in left:
-                    tree.kill_child(pid)
+                    if self._strays[pid][-1] is job:
+                        tree.kill_child(pid)
 
-    def _owner(self, pid: int) -> Job:
-        """Say whose leftover `pid` is: by session, by the mark in its environment, else the last to end.
+    def _owners(self, pid: int) -> list[Job]:
+        """Say whose leftover `pid` may be: by session, or by the mark in its environment, else any that ended.
 
-        A process of a living job, which can come here only if that job gave up keeping its orphans, stays.
+        One of a chain of forks is often dead before it can be looked at, and the next one is alive: so what
+        nobody can tell holds back every end, and is killed with the last of them. A process of a living
+        job, which can come here only if that job gave up keeping its orphans, stays.
         """
         seen = tree.look(pid)
         fence = tree.fence_mark(pid)
         for job in (*self._ended, *self._living.values()):
             if (seen is not None and seen.session == job.pid) or fence == job.order.fence:
-                return job
-        return self._ended[-1]
+                return [job]
+        return list(self._ended)
 
     def _next_deadline(self) -> int:
         deadline = NEVER
