@@ -61,7 +61,9 @@ def line_of(reading: int) -> str:
     """Return what comes first, at least a line."""
     text = b""
     while not text.endswith(b"\n"):
-        text += os.read(reading, 4096)
+        data = os.read(reading, 4096)
+        assert data, f"ended after {text!r}"
+        text += data
     return text.decode()
 
 

@@ -119,7 +119,7 @@ def test_a_stop_that_overtakes_the_exec_still_stops(launcher: Launcher) -> None:
 
 def test_i28_a_lease_without_answers_ends_the_job_by_itself(launcher: Launcher) -> None:
     # Term and kill margins of this job, counted from the renewal the fixture told of.
-    reading = launcher.start(1, IGNORE_TERM + "name = 'main'\n" + STAY + STAY, lease_term_ms=300, lease_kill_ms=400)
+    reading = launcher.start(1, IGNORE_TERM + "name = 'main'\n" + STAY + STAY, lease_term_ms=2_000, lease_kill_ms=2_100)
     pids = pids_in(line_of(reading))
     launcher.start(2, HEAD + "name = 'never'\n" + STAY)
     status, cause = ended(launcher)
