@@ -41,9 +41,10 @@ def titan(
 class Cluster:
     """One `titan up` with its flags. Start it, use it, stop it; it may be started again on the same home."""
 
-    def __init__(self, home: Path, *flags: str) -> None:
+    def __init__(self, home: Path, *flags: str, environ: dict[str, str] | None = None) -> None:
         self.home = home
         self.flags = flags
+        self.environ = environ or {}
         self.url = ""
         self.first_screen: dict[str, Any] = {}
         self._up: subprocess.Popen[str] | None = None
@@ -65,7 +66,7 @@ class Cluster:
     def _launch(self, *flags: str) -> str:
         self._up = subprocess.Popen(
             [TITAN, "up", *flags, *self.flags],
-            env=bare_environment(self.home),
+            env=bare_environment(self.home) | self.environ,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -120,6 +121,52 @@ class Cluster:
     def client(self) -> TitanClient:
         """Return a client of this cluster; the environment of the tests names none."""
         return TitanClient(url=self.url, token=(self.home / "token").read_text().strip())
+
+
+class JoinedWorker:
+    """One `titan worker` as a person starts it on another machine in the home of the Master."""
+
+    def __init__(self, home: Path, url: str, name: str, *flags: str, environ: dict[str, str] | None = None) -> None:
+        self.name = name
+        self.said: list[str] = []
+        self.process = subprocess.Popen(
+            [TITAN, "worker", "--join", url, "--name", name, *flags],
+            env=bare_environment(home) | (environ or {}),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._url = url
+
+    def wait_connected(self) -> "JoinedWorker":
+        """Return once the Master has welcomed it."""
+        self.wait_said(f"connected to {self._url}")
+        return self
+
+    def wait_said(self, text: str) -> None:
+        """Return once it has said so on stderr."""
+        assert self.process.stderr is not None
+        while not any(text in line for line in self.said):
+            line = self.process.stderr.readline()
+            if not line:
+                raise AssertionError(f"worker {self.name} ended with {self.process.wait()}: {self.said}")
+            self.said.append(line)
+
+    def stop(self) -> int:
+        """The orderly end: TERM; return the exit code."""
+        self.process.terminate()
+        return self.gone()
+
+    def kill(self) -> None:
+        """kill -9 of the worker process alone."""
+        self.process.kill()
+        self.gone()
+
+    def gone(self) -> int:
+        """Wait for its end and return the exit code; a second time says the same."""
+        if self.process.returncode is None:
+            self.said += self.process.communicate(timeout=STOP_S)[1].splitlines(keepends=True)
+        return self.process.returncode
 
 
 def port_is_free(port: int) -> bool:

@@ -22,9 +22,8 @@ from pathlib import Path
 
 import msgspec
 
-from titan.model.spec import JobSpec
+from titan.model.spec import GPU, JobSpec
 
-GPU = "GPU"
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 PROGRAM = "nvidia-smi"
 QUERY = ("--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits")

@@ -24,10 +24,11 @@ from titan import __version__
 from titan.core.link import STOP_GRACE_MS, Order, WorkerLink
 from titan.model.ids import JOB_ID_CHARS_MAX
 from titan.model.limits import Limits
+from titan.model.spec import GPU
 from titan.model.wire import PROTOCOL, Hello
 from titan.worker.attempts import Attempts, raise_again
 from titan.worker.connection import Connection, Handler, Replaced
-from titan.worker.devices import GPU, Device, Devices, NotFound, find
+from titan.worker.devices import Device, Devices, NotFound, find
 from titan.worker.environment import JobEnvironment, install_site
 from titan.worker.launcher.frames import boot_ms
 from titan.worker.launcher.spawn import become_subreaper
