@@ -40,6 +40,7 @@ TOKEN = "the-admin-token-of-this-test-0123456789"
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 T = TypeVar("T")
+Heard = TypeVar("Heard", bound=MasterMessage)
 _names = itertools.count(1)
 
 
@@ -273,6 +274,12 @@ class Worker:
         messages = decode_master_frame(frame)
         self._heard += messages
         return messages
+
+    def heard(self, kind: type[Heard]) -> Iterator[Heard]:
+        """Take out what was heard of one kind and not asked for yet, in order."""
+        for message in [each for each in self._heard if isinstance(each, kind)]:
+            self._heard.remove(message)
+            yield message
 
     def grant(self) -> Grant:
         """Return the next grant."""

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from titan.core import reasons
+from titan.core.lending import level_of
 from titan.core.matching import Candidates, refusal
 from titan.core.memory import ATTEMPT_COLUMNS as COLUMNS
 from titan.core.memory import LEASE_GRACE_S, Attempt, Job, Memory, Worker
 from titan.core.queues import AGEING_PERIOD, ReadyQueue
 from titan.core.states import JobEvent
-from titan.model.states import AttemptState
+from titan.model.states import AttemptState, JobState
 from titan.model.wire import Grant
 
 GRANTS_A_SLICE = 256
@@ -99,14 +100,17 @@ class Dispatcher:
         for _ in range(GRANTS_A_SLICE):
             looks += len(served)
             choice = self._choose(served)
-            if choice is None:
+            if choice is not None:
+                key, worker = choice
+                job = self.queues[key].take()
+            elif (deeper := self._choose_deeper()) is not None:
+                key, worker, job = deeper
+            else:
                 self.wanted = False
                 return False
-            key, worker = choice
-            job = self.queues[key].take()
             self._drop_if_empty(key)
             if key not in self.queues:
-                del served[key]
+                served.pop(key, None)
             if self.memory.is_cancelled(job):
                 continue  # its cancel is on the way; once that is acknowledged, nothing of the run is granted
             self.grants += 1
@@ -141,6 +145,22 @@ class Dispatcher:
                 chosen, chosen_rank = (key, worker), rank
         return chosen
 
+    def _choose_deeper(self) -> tuple[QueueKey, Worker, Job] | None:
+        """Where only room kept for depth is left, take a job of the run that was waited for last, out of its turn."""
+        memory = self.memory
+        crowded = [worker for worker in memory.workers.values() if worker.free > 0] if memory.awaited else []
+        for run_id in reversed(memory.awaited) if crowded else ():
+            run = memory.runs.get(run_id)
+            if run is None or not run.states.get(JobState.QUEUED):
+                continue
+            level = level_of(memory, run_id)
+            for key, queue in self.queues.items():
+                fitting = [each for each in crowded if refusal(each, key.tags, key.pinned_to, level) is None]
+                job = queue.take_of(run_id) if fitting else None
+                if job is not None:
+                    return key, min(fitting, key=lambda each: (each.beyond, each.name)), job
+        return None
+
     def _grant(self, job: Job, worker: Worker) -> None:
         memory = self.memory
         fence = memory.next_fence()
@@ -151,7 +171,7 @@ class Dispatcher:
             worker=worker.name, incarnation=worker.incarnation, boot_id=worker.boot_id,
             state=AttemptState.ASSIGNED, lease_s=job.lease_s, lease_until_ms=None,
             granted_ms=memory.now.wall_ms, started_ms=None, ended_ms=None, exit_code=None, signal=0, cause="",
-            log_bytes=0, base_ms=memory.now.mono_ms,
+            log_bytes=0, base_ms=memory.now.mono_ms, level=level_of(memory, job.run_id),
         )  # fmt: skip
         memory.insert("attempts", attempt, COLUMNS)
         memory.hold(attempt)
@@ -179,8 +199,9 @@ class Dispatcher:
     def refusals(self, job: Job) -> dict[str, list[str]]:
         """Return for each reason the workers that refuse `job` for it now, by name."""
         found: dict[str, list[str]] = {}
+        level = level_of(self.memory, job.run_id)
         for worker in self.memory.workers.values():
-            reason = refusal(worker, job.tags, job.pinned_to)
+            reason = refusal(worker, job.tags, job.pinned_to, level)
             if reason is not None:
                 found.setdefault(reason, []).append(worker.name)
         return found

@@ -193,6 +193,26 @@ class AttemptEnded(msgspec.Struct, frozen=True):
     jitter: float
 
 
+class LendSlot(msgspec.Struct, frozen=True):
+    """The job of this attempt asks for the end of a run below it, or of the job `job_id` there: its slot is lent.
+
+    The caller knows that the run is below that job. Every `LendSlot` is followed by an `EndLend`.
+    """
+
+    fence: int
+    run_id: str
+    job_id: str = ""
+
+
+class EndLend(msgspec.Struct, frozen=True):
+    """That ask is over. `final`: with what was waited for; else it may soon be asked again."""
+
+    fence: int
+    run_id: str
+    job_id: str = ""
+    final: bool = False
+
+
 class Tick(msgspec.Struct, frozen=True):
     """The time `Decision.wake_ms` asked for has come."""
 
@@ -210,7 +230,7 @@ class PrepareStop(msgspec.Struct, frozen=True):
 Event = (
     SubmitRun | StageRun | StageJobs | FlipRun | DropStage | ExtendRun | CancelRun | CancelJob | RetryRun
     | WorkerConnected | WorkerDisconnected | WorkerRenewed | WorkerDraining | DrainWorker
-    | AttemptStarted | AttemptReturned | AttemptEnded | Tick | Continue | PrepareStop
+    | AttemptStarted | AttemptReturned | AttemptEnded | LendSlot | EndLend | Tick | Continue | PrepareStop
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from titan.core import matching, reasons
 from titan.core.dispatch import Dispatcher
+from titan.core.lending import LENT_MAX
 from titan.core.memory import Job, Memory
 from titan.core.workers import Workers
 from titan.model.spec import decode_spec
@@ -107,6 +108,9 @@ class Explainer:
             return reasons.WAIT_NO_WORKER, "no worker is connected", details
         full, in_use = refusals.get(matching.IS_FULL, []), refusals.get(matching.NO_FREE_DEVICE, [])
         if not full and not in_use:
+            if crowded := refusals.get(matching.IS_CROWDED, []):
+                message = f"many jobs of the {len(crowded)} workers that offer {needs} wait for runs below, slots lent"
+                return reasons.WAIT_ROOM, message, details
             if matching.IS_DRAINING in refusals:
                 return reasons.WAIT_DRAINING, f"every connected worker that offers {needs} is draining", details
             return reasons.WAIT_CAPABILITY, f"no connected worker offers {needs}", details
@@ -130,4 +134,17 @@ class Explainer:
             return reasons.WAIT_LEASE, message, details
         if job.state == JobState.ASSIGNED:
             return reasons.WAIT_START, f"sent to worker {job.worker}, which has not reported the start", details
+        if job.fence in self.memory.waits:
+            return self._waiting_below(job, details)
         return reasons.RUNNING, f"runs on worker {job.worker}, attempt {job.attempt}", details
+
+    def _waiting_below(self, job: Job, details: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        wait = self.memory.waits[job.fence]
+        targets = sorted({*wait.asked, *wait.kept})
+        names = [f"job {run_id[:8]}/{job_id}" if job_id else f"run {run_id[:8]}" for run_id, job_id in targets]
+        details["waits_for"] = [{"run_id": run_id, "job_id": job_id or None} for run_id, job_id in targets[:NAMES_MAX]]
+        details["slot_lent"] = job.fence not in self.memory.unlent
+        message = f"runs on worker {job.worker}, attempt {job.attempt}, and waits for {', '.join(names[:NAMES_MAX])}; "
+        if details["slot_lent"]:
+            return reasons.WAITS_BELOW, message + "its slot is lent to others meanwhile", details
+        return reasons.WAITS_BELOW, message + f"it keeps its slot, since {LENT_MAX} jobs there lend theirs", details

@@ -7,6 +7,7 @@ not run" comes from the code that decides.
 import heapq
 from collections.abc import Iterable
 
+from titan.core.lending import is_crowded
 from titan.core.memory import Worker
 from titan.model.spec import GENERAL
 
@@ -15,13 +16,17 @@ IS_AWAY = "IS_AWAY"
 IS_DRAINING = "IS_DRAINING"
 NO_FREE_DEVICE = "NO_FREE_DEVICE"
 IS_FULL = "IS_FULL"
+IS_CROWDED = "IS_CROWDED"
 IS_NOT_THE_PINNED_ONE = "IS_NOT_THE_PINNED_ONE"
 
 _GENERAL_ONLY = frozenset({GENERAL})
 
 
-def refusal(worker: Worker, tags: frozenset[str], pinned_to: str) -> str | None:
-    """Return why `worker` may not take a job needing `tags` now, the lasting reasons first; None: it may."""
+def refusal(worker: Worker, tags: frozenset[str], pinned_to: str, level: int = 0) -> str | None:
+    """Return why `worker` may not take a job needing `tags` now, the lasting reasons first; None: it may.
+
+    `level`: how deep below waiting jobs the job's run is.
+    """
     if pinned_to and worker.name != pinned_to:
         return IS_NOT_THE_PINNED_ONE
     if not tags <= worker.capabilities:
@@ -34,6 +39,8 @@ def refusal(worker: Worker, tags: frozenset[str], pinned_to: str) -> str | None:
         return NO_FREE_DEVICE
     if worker.free <= 0:
         return IS_FULL
+    if is_crowded(worker, level):
+        return IS_CROWDED
     return None
 
 
@@ -58,7 +65,7 @@ class Candidates:
         """Return the worker that should take the next job, or None when none may."""
         while self._heap:
             rank, worker = self._heap[0]
-            if worker.free <= 0 or worker.lacks_device(self._tags):
+            if worker.free <= 0 or worker.lacks_device(self._tags) or is_crowded(worker):
                 heapq.heappop(self._heap)
             elif rank != self._rank(worker):
                 heapq.heapreplace(self._heap, (self._rank(worker), worker))
@@ -68,4 +75,4 @@ class Candidates:
 
     def _rank(self, worker: Worker) -> tuple[bool, float, str]:
         tagged = self._spare_tagged and bool(worker.capabilities - _GENERAL_ONLY)
-        return tagged, len(worker.fences) / worker.slots, worker.name
+        return tagged, worker.busy / worker.slots, worker.name

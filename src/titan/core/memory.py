@@ -66,6 +66,20 @@ class Attempt(AttemptRow, gc=False, kw_only=True):
 
     base_ms: int
     not_before_ms: int = 0
+    level: int = 0  # that of its run when it was granted; see `titan.core.lending`
+
+
+class Wait(msgspec.Struct, gc=False):
+    """What one attempt waits for: runs below it, or jobs of them ("": the run). It is dropped with the attempt.
+
+    `asked`: how many asks are open now. `kept`: until when (monotonic) one that was not answered counts. `runs` are
+    those of both.
+    """
+
+    fence: int
+    asked: dict[tuple[str, str], int]
+    kept: dict[tuple[str, str], int]
+    runs: set[str]
 
 
 class Worker(msgspec.Struct):
@@ -91,11 +105,22 @@ class Worker(msgspec.Struct):
     told_to_drain: bool = False
     fences: set[int] = set()
     device_fences: set[int] = set()
+    lent: set[int] = set()  # those that wait, and whose slot may serve another
 
     @property
     def free(self) -> int:
-        """Slots without an attempt (0 while it is away or leaves)."""
-        return max(0, self.slots - len(self.fences)) if self.connected and not self.draining else 0
+        """Slots without an attempt that needs one (0 while it is away or leaves)."""
+        return max(0, self.slots - self.busy) if self.connected and not self.draining else 0
+
+    @property
+    def busy(self) -> int:
+        """Attempts that need a slot."""
+        return len(self.fences) - len(self.lent)
+
+    @property
+    def beyond(self) -> int:
+        """How many attempts it holds beyond its slots, those that lend theirs included."""
+        return len(self.fences) - self.slots
 
     def lacks_device(self, tags: frozenset[str]) -> bool:
         """Say whether a job needing `tags` needs a device, and all of this worker's are in use."""
@@ -119,6 +144,9 @@ class Memory:
         self.workers: dict[str, Worker] = {}
         self.attempts: dict[int, Attempt] = {}
         self.fences_of: dict[str, set[int]] = {}
+        self.waits: dict[int, Wait] = {}
+        self.unlent: dict[int, None] = {}  # those of them whose slot is not lent
+        self.awaited: dict[str, dict[int, None]] = {}  # runs waited for, the newest last, and by which fences
         self.timers: list[Timer] = []
         self._timers_max = TIMERS_MIN
         self.slices: deque[Iterator[None]] = deque()
@@ -179,6 +207,8 @@ class Memory:
             return bool(key.state == JobState.DELAYED and key.due_ms == token)
         if kind == "affinity":
             return bool(key.queue_seq == token)
+        if kind == "lend":
+            return key in self.waits
         return key in (self.attempts if kind == "lease" else self.workers)
 
     def run_slices(self, budget: int) -> None:
@@ -282,6 +312,8 @@ class Memory:
         """End a living attempt: its row, its place in its run and on its worker."""
         values.update(state=state, ended_ms=self.now.wall_ms)
         self.out.changes.append(Update("attempts", (attempt.fence,), {"state": attempt.state}, values))
+        if attempt.fence in self.waits:
+            self.drop_wait(attempt)
         del self.attempts[attempt.fence]
         fences = self.fences_of[attempt.worker]
         fences.discard(attempt.fence)
@@ -292,6 +324,25 @@ class Memory:
         if worker is not None:
             worker.fences.discard(attempt.fence)
             worker.device_fences.discard(attempt.fence)
+
+    def await_only(self, wait: Wait, runs: set[str]) -> None:
+        """Have `wait` be for `runs`."""
+        for run_id in wait.runs - runs:
+            waiting = self.awaited[run_id]
+            del waiting[wait.fence]
+            if not waiting:
+                del self.awaited[run_id]
+        for run_id in runs - wait.runs:
+            self.awaited.setdefault(run_id, {})[wait.fence] = None
+        wait.runs = runs
+
+    def drop_wait(self, attempt: Attempt) -> None:
+        """An attempt waits for nothing any more: its slot is its own again."""
+        self.await_only(self.waits.pop(attempt.fence), set())
+        self.unlent.pop(attempt.fence, None)
+        worker = self.workers.get(attempt.worker)
+        if worker is not None:
+            worker.lent.discard(attempt.fence)
 
     def insert(self, table: Table, row: msgspec.Struct, columns: tuple[str, ...]) -> None:
         """Record a new row holding `columns` of `row`."""

@@ -60,6 +60,15 @@ class ReadyQueue:
             self._leave(job)
         return job
 
+    def take_of(self, run_id: str) -> Job | None:
+        """Remove and return the foremost job of one run, out of its turn; None when none of it stands here."""
+        for priority in reversed(self._priorities):
+            job = self._levels[priority].take_of(run_id)
+            if job is not None:
+                self._leave(job)
+                return job
+        return None
+
     def head_priority(self) -> int:
         """Return the priority of the job that goes next by priority. Raises IndexError when empty."""
         return self._foremost_level()[0]
@@ -136,6 +145,15 @@ class _Level:
         job = self.by_run[run_id].popleft()[1]
         self.turns.rotate(-1)
         return job
+
+    def take_of(self, run_id: str) -> Job | None:
+        """Return the foremost job of one run; its place turns stale when removed."""
+        places = self.by_run.get(run_id)
+        while places:
+            seq, job = places.popleft()
+            if job.queue_seq == seq:
+                return job
+        return None
 
     def living(self) -> int:
         return sum(1 for places in self.by_run.values() for seq, job in places if job.queue_seq == seq)

@@ -16,12 +16,14 @@ WAIT_CAPABILITY = "NO_WORKER_WITH_CAPABILITY"
 WAIT_DRAINING = "WORKERS_DRAINING"
 WAIT_DEVICE = "ALL_DEVICES_BUSY"
 WAIT_SLOTS = "ALL_SLOTS_BUSY"
+WAIT_ROOM = "SLOTS_LENT"
 WAIT_AFFINITY = "PINNED_WORKER_BUSY"
 WAIT_PINNED_AWAY = "PINNED_WORKER_AWAY"
 WAIT_START = "STARTING_ON_WORKER"
 WAIT_LEASE = "WORKER_SILENT"
 CANCELLING = "CANCELLING"
 RUNNING = "RUNNING"
+WAITS_BELOW = "WAITS_FOR_RUN_BELOW"
 ENDED = "ENDED"
 
 END_EXIT_CODE = "EXIT_CODE"
@@ -48,11 +50,13 @@ REMEDIES: Mapping[str, str] = {
     WAIT_DRAINING: "start another worker that offers it, or start the draining one anew",
     WAIT_DEVICE: "wait for a device, add a worker with devices, or raise the job's priority",
     WAIT_SLOTS: "wait for a slot, add a worker, or raise the job's priority",
+    WAIT_ROOM: "wait: the rest is kept for what those jobs wait for; more workers take more",
     WAIT_AFFINITY: "wait for its worker, or for affinity_wait_s to pass; then any fitting worker takes it",
     WAIT_PINNED_AWAY: "bring that worker back, or wait for affinity_wait_s to pass; then any fitting worker takes it",
     WAIT_START: "the worker has it and reports the start next",
     WAIT_LEASE: "bring that worker back; else the job goes elsewhere when its lease has run out",
     CANCELLING: "nothing to do: it is being cancelled; what runs gets TERM, 10 s, KILL",
     RUNNING: "nothing to do: it runs; titan logs -f shows its output",
+    WAITS_BELOW: "nothing to do: it goes on when that has ended; see titan explain for the jobs of that run",
     ENDED: "it is over; titan logs shows its output",
 }

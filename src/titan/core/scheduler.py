@@ -21,9 +21,11 @@ from titan.core.events import (
     Decision,
     DrainWorker,
     DropStage,
+    EndLend,
     Event,
     ExtendRun,
     FlipRun,
+    LendSlot,
     Now,
     PrepareStop,
     Refusal,
@@ -38,6 +40,7 @@ from titan.core.events import (
     WorkerRenewed,
 )
 from titan.core.explain import Explainer, Explanation
+from titan.core.lending import Lending
 from titan.core.lifecycle import Lifecycle, equip, reopened
 from titan.core.memory import (
     ATTEMPT_COLUMNS,
@@ -69,7 +72,8 @@ class Scheduler:
         self.dispatcher = Dispatcher(self.memory)
         self.lifecycle = Lifecycle(self.memory, self.dispatcher)
         self.runs = Runs(self.memory, self.lifecycle)
-        self.workers = Workers(self.memory, self.lifecycle, self.dispatcher)
+        self.lending = Lending(self.memory)
+        self.workers = Workers(self.memory, self.lifecycle, self.dispatcher, self.lending)
         self.explainer = Explainer(self.memory, self.dispatcher, self.workers)
         self._handlers: dict[type, Callable[[Any], dict[str, Any] | Refusal | None]] = {
             SubmitRun: self.runs.submit,
@@ -89,6 +93,8 @@ class Scheduler:
             AttemptStarted: self.workers.started,
             AttemptReturned: self.workers.returned,
             AttemptEnded: self.workers.ended,
+            LendSlot: self.lending.begin,
+            EndLend: self.lending.end,
             Tick: self._nothing,
             Continue: self._nothing,
             PrepareStop: self._prepare_stop,
@@ -99,6 +105,7 @@ class Scheduler:
             "affinity": self.dispatcher.release,
             "lease": self.workers.lease_due,
             "worker": self.workers.forget_due,
+            "lend": self.lending.due,
         }
 
     def handle(self, event: Event, now: Now) -> Decision:
@@ -177,6 +184,8 @@ class Scheduler:
     def _finish_decision(self) -> Decision:
         self._fire_timers()
         self.memory.run_slices(STEPS_AN_EVENT)
+        if self.lending.settle():
+            self.dispatcher.wanted = True
         more = self.dispatcher.dispatch()
         self.memory.flush_runs()
         out = self.memory.out
@@ -220,7 +229,7 @@ class Scheduler:
         if name not in memory.workers:
             memory.workers[name] = Worker(
                 name=name, incarnation=incarnation, boot_id=boot_id, capabilities=frozenset(), slots=1,
-                connected=False, renewed_ms=memory.now.mono_ms, fences=set(),
+                connected=False, renewed_ms=memory.now.mono_ms, fences=set(), lent=set(),
             )  # fmt: skip
             memory.set_timer(memory.now.mono_ms + FORGET_WORKER_MS, "worker", name)
 

@@ -27,6 +27,7 @@ from titan.core.events import (
     WorkerDraining,
     WorkerRenewed,
 )
+from titan.core.lending import Lending
 from titan.core.lifecycle import POSTPONE_MS, Lifecycle, end_values
 from titan.core.memory import LEASE_GRACE_S, Attempt, Memory, Worker
 from titan.core.states import JobEvent, RunEvent
@@ -51,9 +52,10 @@ FORGET_WORKER_MS = 65_000
 class Workers:
     """What workers tell the scheduler."""
 
-    def __init__(self, memory: Memory, lifecycle: Lifecycle, dispatcher: Dispatcher) -> None:
+    def __init__(self, memory: Memory, lifecycle: Lifecycle, dispatcher: Dispatcher, lending: Lending) -> None:
         self.memory = memory
         self.lifecycle = lifecycle
+        self.lending = lending
         self.dispatcher = dispatcher
 
     def connected(self, event: WorkerConnected) -> None:
@@ -65,6 +67,7 @@ class Workers:
             capabilities=frozenset(event.capabilities), slots=event.slots, connected=True,
             renewed_ms=memory.now.mono_ms, host=event.host, pid=event.pid, version=event.version,
             connected_wall_ms=memory.now.wall_ms, devices=len(event.devices), fences=set(), device_fences=set(),
+            lent=set(),
         )  # fmt: skip
         former = memory.workers.get(event.name)
         worker.told_to_drain = former is not None and former.incarnation == event.incarnation and former.told_to_drain
@@ -90,6 +93,7 @@ class Workers:
             memory.send(event.name, event.incarnation, Drain())
         for attempt in cancelled:
             memory.send(event.name, event.incarnation, Stop(attempt.fence))
+        self.lending.say_again(worker)
         self._tell(worker)
         self.dispatcher.recheck_pins(event.name)
         self.dispatcher.wanted = True

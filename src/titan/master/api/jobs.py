@@ -9,6 +9,7 @@ from titan.core.events import CancelJob, News
 from titan.core.rows import AttemptRow, JobRow
 from titan.master.api.site import Http, Site, caller_run, deadline, engine_of, principal_of, site_of, wait_s
 from titan.master.finding import find, find_job, job_now, must_own
+from titan.master.lending import asking
 from titan.master.show import attempt_view, job_view, run_view
 from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES, AttemptState
 from titan.model.views import AttemptList, Explanation, JobAnswer, JobView, JobWait, Lookup
@@ -59,14 +60,17 @@ async def wait(request: Http, run: FromPath[str], job: FromPath[str], timeout_s:
     """Wait until a job's state is final, at most 25 s: then ask again."""
     engine = engine_of(request)
     left_s = deadline(wait_s(timeout_s, engine.limits))
-    _, row = await find_job(engine, run, job)
+    run_row, row = await find_job(engine, run, job)
     with engine.live.watch(("job", row.run_id, row.job_id), only=_is_over) as watch:
-        while True:
-            row = job_now(engine, row)
-            over = row.state in FINAL_JOB_STATES
-            if over or not left_s():
-                return JobWait(over, job_view(row))
-            await watch.changed(left_s())
+        async with asking(engine, principal_of(request), run_row, request.receive, row.job_id) as ask:
+            while True:
+                row = job_now(engine, row)
+                over = row.state in FINAL_JOB_STATES
+                if over or not left_s():
+                    ask.final = over
+                    return JobWait(over, job_view(row))
+                ask.begin()
+                await watch.changed(left_s())
 
 
 @post("/runs/{run:str}/jobs/{job:str}/cancel", name="jobs.cancel", status_code=200)

@@ -23,6 +23,7 @@ from titan.master.api.site import (
     wait_s,
 )
 from titan.master.finding import find_run, must_own, run_in, run_now
+from titan.master.lending import asking
 from titan.master.retrying import opened, prepared
 from titan.master.show import job_view, run_view
 from titan.master.submission import Receiver
@@ -102,11 +103,15 @@ async def wait(
         return news.data["state"] in FINAL_RUN_STATES or news.data["generation"] > wanted
 
     with engine.live.watch(("run", row.run_id), only=matters) as watch:
-        while True:
-            row = run_now(engine, row.run_id)
-            if _ended(row, wanted) or not left_s():
-                return RunWait(_ended(row, wanted), run_view(row))
-            await watch.changed(left_s())
+        async with asking(engine, principal_of(request), row, request.receive) as ask:
+            while True:
+                row = run_now(engine, row.run_id)
+                over = _ended(row, wanted)
+                if over or not left_s():
+                    ask.final = over
+                    return RunWait(over, run_view(row))
+                ask.begin()
+                await watch.changed(left_s())
 
 
 @post("/runs/{run:str}/cancel", name="runs.cancel", status_code=200)
