@@ -189,5 +189,5 @@ class Play:
         states = [row["state"] for row in self.h.store.tables["runs"].values()]
         assert set(states) <= {RunState.COMPLETED}, f"stuck: {states.count(RunState.COMPLETED)} of {len(states)} runs"
         memory = self.h.scheduler.memory
-        assert not (memory.waits or memory.awaited or memory.unlent or memory.attempts)
+        assert not memory.waits | memory.awaited | memory.unlent | memory.attempts
         assert not any(worker.lent for worker in memory.workers.values())

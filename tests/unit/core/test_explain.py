@@ -16,7 +16,9 @@ from titan.core.events import (
     CancelJob,
     CancelRun,
     Continue,
+    EndLend,
     FlipRun,
+    LendSlot,
     NewRun,
     StageJobs,
     StageRun,
@@ -25,6 +27,7 @@ from titan.core.events import (
     WorkerDraining,
 )
 from titan.core.explain import NAMES_MAX, Explanation
+from titan.core.lending import BEYOND_MAX
 from titan.core.scheduler import STEPS_AN_EVENT
 from titan.model.states import FINAL_JOB_STATES, JobState
 from titan.model.wire import Ended
@@ -183,6 +186,31 @@ def running() -> Scene:
     h.end(run_id, "j")
 
 
+def waiting_below() -> Scene:
+    h = Harness()
+    h.worker()
+    run_id = h.submit(job("j"))
+    h.start(run_id, "j")
+    below = h.submit(job("c"), parent=(run_id, "j"))
+    h.tell(LendSlot(h.holder(run_id, "j")[2], below))
+    yield h, run_id, "j"
+    h.end(below, "c")
+    h.tell(EndLend(h.holder(run_id, "j")[2], below, final=True))
+
+
+def slots_lent() -> Scene:
+    h = Harness()
+    h.worker()
+    for _ in range(BEYOND_MAX[0] + 1):
+        parent = h.submit(job("p"))
+        h.start(parent, "p")
+        below = h.submit(job("c", requirement=("NOWHERE",)), parent=(parent, "p"))
+        h.tell(LendSlot(h.holder(parent, "p")[2], below))
+    run_id = h.submit(job("j"))
+    yield h, run_id, "j"
+    h.end(parent, "p")
+
+
 SCENES: dict[str, Callable[[], Scene]] = {
     reasons.WAIT_PARENTS: parents_unfinished,
     reasons.WAIT_DELAY: delay,
@@ -200,6 +228,8 @@ SCENES: dict[str, Callable[[], Scene]] = {
     reasons.WAIT_LEASE: silent,
     reasons.CANCELLING: cancelling,
     reasons.RUNNING: running,
+    reasons.WAITS_BELOW: waiting_below,
+    reasons.WAIT_ROOM: slots_lent,
 }
 
 
@@ -227,7 +257,8 @@ def test_there_is_a_scene_for_every_reason() -> None:
     # What is over is not in memory: the API answers ENDED from its row.
     assert set(SCENES) | {reasons.ENDED} == set(reasons.REMEDIES)
     waits = {value for name, value in vars(reasons).items() if name.startswith("WAIT_")}
-    assert waits | {reasons.CANCELLING, reasons.RUNNING, reasons.ENDED} == set(reasons.REMEDIES)
+    others = {reasons.CANCELLING, reasons.RUNNING, reasons.WAITS_BELOW, reasons.ENDED}
+    assert waits | others == set(reasons.REMEDIES)
 
 
 def test_what_is_over_or_unknown_is_not_explained_from_memory() -> None:

@@ -167,19 +167,6 @@ def test_without_the_room_for_depth_they_would_not(monkeypatch: pytest.MonkeyPat
         play.finish()
 
 
-def test_explain_says_where_the_rest_of_the_room_is_kept() -> None:
-    h = Harness()
-    h.worker()
-    for _ in range(lending.BEYOND_MAX[0] + 1):
-        root = h.submit(job("r"))
-        h.start(root, "r")
-        lend(h, root, "r", h.submit(job("c", requirement=("NOWHERE",)), parent=(root, "r")))
-    other = h.submit(job("r"))
-    assert h.reason(other, "r") == "SLOTS_LENT"
-    h.end(root, "r")
-    assert h.state(other, "r") == JobState.ASSIGNED
-
-
 def test_over_the_limit_of_lent_slots_a_job_keeps_its_own_and_lends_when_another_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
