@@ -119,3 +119,16 @@ def test_a_cut_connection_and_an_answer_that_was_not_final_keep_it_for_a_while(
     inner = one_slot.start()
     one_slot.end(inner)
     one_slot.end(parent)
+
+
+def test_cancelling_a_run_reaches_what_lives_below_a_run_that_has_ended(master: Master) -> None:
+    with Worker(master.port) as worker:
+        parent, child = parent_and_child(master, worker)
+        middle = worker.start()
+        deep = master.submit({"job_id": "deep", "requirement": ["NOWHERE"]}, token=middle.token)["id"]
+        worker.end(middle)
+        assert master.get(f"/runs/{child}/wait").json["done"]
+        assert master.post(f"/runs/{parent.run_id}/cancel").status == 200
+        assert master.get(f"/runs/{deep}").json["state"] == "CANCELLED"
+        worker.end(parent)
+        assert master.get(f"/runs/{child}").json["state"] == "COMPLETED"

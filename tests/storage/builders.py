@@ -14,7 +14,7 @@ def run_values(run_id: str = RUN, **given: Any) -> dict[str, Any]:
         "run_id": run_id, "name": "nightly", "state": RunState.QUEUED, "generation": 1, "agent_run_id": run_id,
         "root_run_id": run_id, "parent_run_id": None, "parent_job_id": None, "created_ms": 1_000, "started_ms": None,
         "ended_ms": None, "cancel_requested": False, "cancelled_on_request": False, "jobs_total": 1,
-        "jobs_completed": 0, "jobs_failed": 0, "jobs_cancelled": 0, "jobs_dead": 0, "opening": None,
+        "jobs_completed": 0, "jobs_failed": 0, "jobs_cancelled": 0, "jobs_dead": 0, "parent_fence": 0, "opening": None,
     }  # fmt: skip
     assert set(values) == set(RunRow.__struct_fields__)
     return values | given

@@ -106,7 +106,9 @@ class Lifecycle:
     def _end(self, run: Run) -> None:
         """All jobs of `run` are final."""
         outcome = run_outcome(run.jobs_failed, run.jobs_dead, run.cancelled_on_request)
-        self.memory.move_run(run, outcome, ended_ms=self.memory.now.wall_ms, opening=None)
+        parent = self.memory.job(run.parent_run_id or "", run.parent_job_id or "")
+        fence = parent.fence if parent is not None and parent.state == JobState.RUNNING else 0
+        self.memory.move_run(run, outcome, ended_ms=self.memory.now.wall_ms, parent_fence=fence, opening=None)
         self.memory.leave_run(run)
 
     def fail(self, job: Job, reason: str, exit_code: int, jitter: float) -> None:

@@ -364,7 +364,7 @@ JOB_REOPENED = (
 # `opening` is large and changes twice a generation: it is written only then.
 RUN_MUTABLE = (
     "state", "generation", "started_ms", "ended_ms", "cancel_requested", "cancelled_on_request",
-    "jobs_total", "jobs_completed", "jobs_failed", "jobs_cancelled", "jobs_dead",
+    "jobs_total", "jobs_completed", "jobs_failed", "jobs_cancelled", "jobs_dead", "parent_fence",
 )  # fmt: skip
 
 

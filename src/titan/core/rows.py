@@ -10,6 +10,7 @@ from titan.model.states import AttemptState, JobState, RunState
 class RunRow(msgspec.Struct, gc=False):
     """One run. `cancel_requested`: all of it shall end; `cancelled_on_request`: some job of it was asked to.
 
+    `parent_fence`: the attempt of its parent job that was running when it ended (0: none was).
     `opening`: a bit for each job by `ordinal`, set for those that start again in this generation; None once
     the rows of all of them say so. See `starts_again`.
     """
@@ -32,6 +33,7 @@ class RunRow(msgspec.Struct, gc=False):
     jobs_failed: int
     jobs_cancelled: int
     jobs_dead: int
+    parent_fence: int
     opening: bytes | None
 
 

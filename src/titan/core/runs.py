@@ -167,7 +167,7 @@ class Runs:
         run.states = {JobState.BLOCKED: len(run.jobs)}
         self.memory.move_run(
             run, RunEvent.REOPEN, generation=old.generation + 1, ended_ms=None, started_ms=None,
-            cancel_requested=False, cancelled_on_request=False,
+            cancel_requested=False, cancelled_on_request=False, parent_fence=0,
         )  # fmt: skip
         self._show(run)
         return run
@@ -178,7 +178,7 @@ class Runs:
             root_run_id=new.root_run_id, parent_run_id=new.parent_run_id, parent_job_id=new.parent_job_id,
             created_ms=self.memory.now.wall_ms, started_ms=None, ended_ms=None, cancel_requested=False,
             cancelled_on_request=False, jobs_total=jobs_total, jobs_completed=0, jobs_failed=0, jobs_cancelled=0,
-            jobs_dead=0, opening=None, saved_state=state, saved_generation=1,
+            jobs_dead=0, parent_fence=0, opening=None, saved_state=state, saved_generation=1,
             jobs={}, living=set(), roots=[], unlinked={},
         )  # fmt: skip
 

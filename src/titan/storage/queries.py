@@ -83,6 +83,10 @@ _JOB = Statement(
     "run_id",
     "job_id",
 )
+_BELOW = Statement(
+    select(runs.c.run_id, runs.c.state, runs.c.cancel_requested).where(runs.c.parent_run_id == bindparam("run_id")),
+    "run_id",
+)
 _JOBS = Statement(select(*JOB).where(_jobs_of).order_by(jobs.c.ordinal), "run_id")
 _OPEN_JOBS = Statement(
     select(*JOB).where(_jobs_of, text(tables.JOB_OPEN)).order_by(jobs.c.ordinal),
@@ -305,6 +309,18 @@ def whole_run(connection: Connection, run_id: str) -> tuple[RunRow, list[JobRow]
         return None
     all_jobs = [job_row(row) for row in connection.stream(_JOBS, run_id)]
     return found, all_jobs, [edge_row(row) for row in connection.stream(_EDGES, run_id)]
+
+
+def living_below(connection: Connection, run_id: str) -> list[str]:
+    """Return the living runs below a run whose end nobody has asked for, whatever became of those in between."""
+    found: list[str] = []
+    left = [run_id]
+    while left:
+        for below, state, cancelled in connection.rows(_BELOW, left.pop()):
+            left.append(below)
+            if state in (RunState.QUEUED, RunState.RUNNING) and not cancelled:
+                found.append(below)
+    return found
 
 
 def remembered(connection: Connection, key: str, now_ms: int) -> Remembered | None:

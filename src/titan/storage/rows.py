@@ -34,7 +34,7 @@ def run_row(r: Sequence[Any]) -> RunRow:
     """Return a row of the columns RUN as a struct."""
     return RunRow(
         intern(r[0]), r[1], _RUN_STATES[r[2]], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], bool(r[11]),
-        bool(r[12]), r[13], r[14], r[15], r[16], r[17], r[18],
+        bool(r[12]), r[13], r[14], r[15], r[16], r[17], r[18], r[19],
     )  # fmt: skip
 
 

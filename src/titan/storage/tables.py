@@ -95,6 +95,7 @@ runs = Table(
     _col("jobs_failed", _Whole),
     _col("jobs_cancelled", _Whole),
     _col("jobs_dead", _Whole),
+    _col("parent_fence", _Whole),
     _col("opening", _Bytes, null=True),
     UniqueConstraint("run_id", name="runs_run_id"),
     _check("runs", "state", _one_of("state", RunState)),
@@ -121,6 +122,7 @@ runs = Table(
     Index("runs_created", "created_ms", "seq"),
     Index("runs_agent_run", "agent_run_id", "created_ms", "seq"),
     _partial_index("runs_open", "state", RUN_OPEN),
+    _partial_index("runs_parent", "parent_run_id", "parent_run_id IS NOT NULL"),
     sqlite_strict=True,
 )
 

@@ -1,7 +1,9 @@
 """Runs below runs: who submitted them, who lives on, and what a parent's end means for them."""
 
+import pytest
+
 from tests.unit.core.harness import Harness, job
-from titan.core.events import CancelJob, CancelRun, NewRun, SubmitRun
+from titan.core.events import CancelJob, CancelRun, NewRun, Now, SubmitRun
 from titan.model.states import JobState, RunState
 
 
@@ -108,3 +110,34 @@ def test_nothing_is_kept_of_runs_that_are_over() -> None:
     memory = h.scheduler.memory
     for held in (memory.runs, memory.child_runs, memory.attempts, memory.fences_of, memory.slices):
         assert not held
+
+
+@pytest.mark.parametrize("parent_runs", [True, False])
+def test_a_run_that_ends_keeps_which_attempt_of_its_parent_ran_then_whatever_the_clocks_say(parent_runs: bool) -> None:
+    h = working()
+    root = h.submit(job("r", retries=1))
+    if parent_runs:
+        h.start(root, "r")
+    child = h.submit(job("c"), parent=(root, "r"))
+    h.now = Now(h.now.mono_ms, 1)
+    h.end(child, "c", 1)
+    fence = h.holder(root, "r")[2]
+    assert h.run(child)["parent_fence"] == (fence if parent_runs else 0)
+    h.accept(h.retry(child))
+    assert h.run(child)["parent_fence"] == 0
+    h.end(root, "r", 1)  # it waits for its second attempt, or has one that has not started
+    h.end(child, "c", 1)
+    assert h.run(child)["parent_fence"] == 0
+    h.start(root, "r")
+    h.accept(h.retry(child))
+    h.end(child, "c", 1)
+    assert h.run(child)["parent_fence"] == h.holder(root, "r")[2] > fence
+
+
+def test_the_end_of_a_run_without_a_parent_or_after_it_names_no_attempt() -> None:
+    h = working()
+    root = h.submit(job("r"))
+    child = h.submit(job("c"), parent=(root, "r"))
+    h.end(root, "r")
+    h.end(child, "c")
+    assert [h.run(each)["parent_fence"] for each in (root, child)] == [0, 0]

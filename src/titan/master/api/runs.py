@@ -121,6 +121,11 @@ async def cancel(request: Http, run: FromPath[str]) -> RunAnswer:
     row = await find_run(engine, run)
     await must_own(engine, principal_of(request), row)
     await engine.apply(CancelRun(row.run_id))
+    if run_now(engine, row.run_id).cancel_requested:
+        # The core knows the living; a run below one that has ended is found by the rows.
+        while below := await engine.read(lambda connection: queries.living_below(connection, row.run_id), None):
+            for run_id in below:
+                await engine.apply(CancelRun(run_id))
     return RunAnswer(run_view(run_now(engine, row.run_id)))
 
 

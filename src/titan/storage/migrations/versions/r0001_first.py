@@ -52,6 +52,7 @@ def _runs() -> None:
         sa.Column("jobs_failed", WHOLE, nullable=False),
         sa.Column("jobs_cancelled", WHOLE, nullable=False),
         sa.Column("jobs_dead", WHOLE, nullable=False),
+        sa.Column("parent_fence", WHOLE, nullable=False),
         sa.Column("opening", sa.LargeBinary(), nullable=True),
         sa.CheckConstraint(
             "(state = 'COMPLETED' OR state = 'FAILED' OR state = 'CANCELLED') = (ended_ms IS NOT NULL)",
@@ -91,6 +92,14 @@ def _runs() -> None:
         unique=False,
         sqlite_where=sa.text("(state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING')"),
         postgresql_where=sa.text("(state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING')"),
+    )
+    op.create_index(
+        "runs_parent",
+        "runs",
+        ["parent_run_id"],
+        unique=False,
+        sqlite_where=sa.text("parent_run_id IS NOT NULL"),
+        postgresql_where=sa.text("parent_run_id IS NOT NULL"),
     )
 
 
