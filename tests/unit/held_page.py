@@ -32,6 +32,7 @@ INVARIANTS = {
     31: "every byte that a job printed is there, in order, once",
     32: "where bytes of a log were dropped, how many and why is recorded and shown",
     33: "memory does not grow with what a job prints",
+    29: "a result is kept on the worker's disk until the Master has it",
 }
 FAULTS = {
     1: "the Master is killed at any moment under load",
@@ -50,6 +51,7 @@ FAULTS = {
     17: "the outcome of a commit is unknown",
     19: "a Master that was replaced goes on",
     27: "the worker is killed",
+    28: "worker and launcher are killed at once",
     29: "a tree of processes that resists its end",
     31: "a grandchild holds the output",
     32: "a job closes its output",
@@ -65,6 +67,8 @@ FAULTS = {
     47: "a worker that comes and goes",
     48: "two workers of one name",
     49: "a result is lost on the way",
+    50: "the worker dies between the end of a process and its report",
+    51: "the worker's disk is wiped while it runs",
     52: "a job that takes its workers down",
     65: "an old backup is put back",
 }

@@ -15,7 +15,14 @@ from tests.worker.double import TOKEN, MasterDouble
 class WorkerProcess:
     """One `python -m titan.worker`, with its descriptors and folder."""
 
-    def __init__(self, home: Path, master: MasterDouble, *options: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        master: MasterDouble,
+        *options: str,
+        environ: dict[str, str] | None = None,
+        wait: bool = True,
+    ) -> None:
         self.home = home
         self.folder = home / "workers" / "w"
         self._said: str | None = None
@@ -31,7 +38,14 @@ class WorkerProcess:
         )
         os.close(parent_there)
         os.close(ready_there)
-        with open(ready, "rb") as pipe:
+        self._ready = ready
+        self.ready = b""
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until it says that it is connected, or has ended."""
+        with open(self._ready, "rb") as pipe:
             self.ready = pipe.read()
 
     @property
@@ -82,8 +96,8 @@ def start_worker(master: MasterDouble, home: Path) -> Iterator[StartWorker]:
     """Start workers with options of the test's choice; none may have had a fault when they are closed."""
     started: list[WorkerProcess] = []
 
-    def start(*options: str, environ: dict[str, str] | None = None) -> WorkerProcess:
-        started.append(WorkerProcess(home, master, *options, environ=environ))
+    def start(*options: str, environ: dict[str, str] | None = None, wait: bool = True) -> WorkerProcess:
+        started.append(WorkerProcess(home, master, *options, environ=environ, wait=wait))
         return started[-1]
 
     yield start

@@ -53,6 +53,7 @@ class MasterDouble:
         self.logs: dict[int, bytearray] = {}
         self.dropped: dict[int, list[Dropped]] = {}
         self.started: dict[int, Started] = {}
+        self.begun: set[int] = set()
         self.ended: dict[int, Ended] = {}
         self.returned: dict[int, Returned] = {}
         self.fetches: list[str] = []
@@ -256,6 +257,7 @@ class MasterDouble:
                 return
             with self._changed:
                 self.hellos.append(first)
+                self.begun |= {held.fence for held in first.attempts if held.started}
                 offsets = {held.fence: self.received(held.fence) for held in first.attempts}
                 stop = tuple(held.fence for held in first.attempts if held.fence in self.unwanted)
                 self._changed.notify_all()
@@ -293,7 +295,7 @@ class MasterDouble:
                     self._store(message)
                     offsets[message.fence] = self.received(message.fence)
                 elif isinstance(message, Ended) and self.stores_output:
-                    if message.fence not in self.started:
+                    if message.fence not in self.started and message.fence not in self.begun:
                         self.faults.append(f"{message} without a start")
                     self.ended.setdefault(message.fence, message)
                     ended.append(message.fence)

@@ -23,6 +23,7 @@ from titan.worker.environment import JobEnvironment
 from titan.worker.launcher import frames
 from titan.worker.launcher.frames import Renewed, Report, Start, boot_ms
 from titan.worker.logs import Logs
+from titan.worker.outbox import Outbox
 from titan.worker.scripts import Scripts
 from titan.worker.workspace import Workspaces
 
@@ -34,7 +35,9 @@ SPEC = JobSpec(job_id="j", filename="job.py", script=SHA256)
 class Recorder:
     """A launcher that starts nothing."""
 
-    def __init__(self, on_report: Callable[[Report], None], on_gone: Callable[[], None]) -> None:
+    pid = 0
+
+    def __init__(self, on_report: Callable[[Report], None], on_gone: Callable[[], None], recording: int) -> None:
         self.on_report = on_report
         self.orders: list[frames.Order] = []
         self.ordered = asyncio.Event()
@@ -72,6 +75,7 @@ class Bench:
             self.logs,
             scripts,
             Workspaces(folder),
+            Outbox(folder, "a-boot"),
             JobEnvironment("http://127.0.0.1:1", folder / "python", {}),
             Devices(devices, folder / "gpu", loop.call_later),
             "/the/python",

@@ -284,6 +284,10 @@ class WorkerLink:
         attempt.handed = True
         return True
 
+    def restore(self, fence: int) -> None:
+        """A predecessor of this process had begun it; what its log lacks and `ended` follow at once."""
+        self._attempts[fence] = _Attempt(handed=True, started=True)
+
     def started(self, fence: int, at_ms: int) -> None:
         """The launcher runs it. `at_ms` is wall time."""
         self._attempts[fence].started = True

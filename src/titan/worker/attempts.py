@@ -21,12 +21,13 @@ from titan.worker import endings
 from titan.worker.devices import Devices
 from titan.worker.environment import JobEnvironment, exact
 from titan.worker.launcher import frames
-from titan.worker.launcher.frames import Renewed, Report, Start, Stop, boot_ms
+from titan.worker.launcher.frames import Record, Renewed, Report, Start, Stop, boot_ms
 from titan.worker.launcher.tree import kill_all_children
 from titan.worker.launching import LauncherProcess
 from titan.worker.logs import Logs
+from titan.worker.outbox import Outbox
 from titan.worker.scripts import ScriptGone, Scripts
-from titan.worker.workspace import Workspaces, command, script_name
+from titan.worker.workspace import Workspaces, command
 
 # A machine that cannot start a job offers its slot again after this long, not at once.
 GIVE_BACK_DELAY_S = 1.0
@@ -49,6 +50,7 @@ class Attempts:
         logs: Logs,
         scripts: Scripts,
         workspaces: Workspaces,
+        outbox: Outbox,
         environment: JobEnvironment,
         devices: Devices,
         python: str,
@@ -61,6 +63,7 @@ class Attempts:
         self._logs = logs
         self._scripts = scripts
         self._workspaces = workspaces
+        self._outbox = outbox
         self._environment = environment
         self._devices = devices
         self._python = python
@@ -89,6 +92,7 @@ class Attempts:
     def answered(self, sent_ms: int) -> None:
         """The Master answered a renewal sent at `sent_ms`: all leases count from there."""
         self._launcher.send(Renewed(sent_ms))
+        self._outbox.alive()
 
     def obey(self, orders: list[Order]) -> None:
         """Carry out what the link decided."""
@@ -103,7 +107,11 @@ class Attempts:
             elif isinstance(order, Kill):
                 self._launcher.send(Stop(order.fence, endings.CODES[order.cause], order.grace_ms))
             elif isinstance(order, Forget):
+                # In this order: a log without a line of the record is removed at the next start.
+                self._outbox.gone(order.fence)
                 self._logs.forget(order.fence)
+        if number := self._outbox.outgrown():
+            self._launcher.send(Record(number), os.dup(self._outbox.descriptor))
         self._changed()
 
     def sweep(self) -> None:
@@ -181,11 +189,15 @@ class Attempts:
             self._clean(fence)
             self._give_back(fence, f"no pipe for it can be made here: {error.strerror}")
             return
-        if not self._link.hand_over(fence):
+        recorded = self._outbox.begun(fence, spec)
+        if not recorded or not self._link.hand_over(fence):
             os.close(reading)
             os.close(writing)
             self._clean(fence)
             self._devices.forget(fence)
+            self._outbox.gone(fence)
+            if not recorded:
+                self._give_back(fence, "its start cannot be recorded here")
             return
         self._logs.add(fence, reading)
         self._specs[fence] = spec
@@ -206,6 +218,7 @@ class Attempts:
             self._logs.add(grant.fence, None)
             self._specs[grant.fence] = NO_SPEC
             ended, line = endings.not_started(grant.fence, _wall_ms(), 127, f"could not start: {reason}")
+            self._outbox.begun(grant.fence, NO_SPEC)
             self._link.started(grant.fence, ended.at_ms)
             self._finish(ended, line)
 
@@ -213,27 +226,37 @@ class Attempts:
 
     def _report(self, report: Report) -> None:
         fence = report.fence
+        if report.kind == frames.SWITCHED:
+            self._outbox.switched(fence)
+            return
+        self._outbox.heard(report)
         if report.kind == frames.STARTED:
             self._link.started(fence, report.at_ms)
             self._changed()
-        elif report.kind == frames.ENDED:
-            self._finish(*endings.end_of(self._specs[fence], report))
-        elif report.b != frames.STAGE_EXEC or report.a in endings.MACHINE_FAULTS:
+            return
+        end = endings.named(self._specs[fence], report)
+        if end is None:
             del self._specs[fence]
             self._clean(fence)
             self._give_back(fence, f"it cannot be started here: {os.strerror(report.a)}")
-        else:
-            name = script_name(self._specs[fence])
+            return
+        if report.kind == frames.NOT_STARTED:
             self._link.started(fence, report.at_ms)
-            self._finish(*endings.start_failure(fence, report.at_ms, name, report.a, report.b))
+        self._finish(*end)
 
     def _finish(self, ended: Ended, line: str) -> None:
         del self._specs[ended.fence]
         self._devices.forget(ended.fence)
-        self._logs.finish(ended.fence, line, lambda total: self._over(ended, total))
+        self._logs.finish(ended.fence, line, lambda total: self._over(ended, line, total))
 
-    def _over(self, ended: Ended, total: int) -> None:
-        self.obey(self._link.ended(msgspec.structs.replace(ended, log_bytes=total)))
+    def _over(self, ended: Ended, line: str, total: int) -> None:
+        ended = msgspec.structs.replace(ended, log_bytes=total)
+        self._outbox.over(ended, line)
+        self.obey(self._link.ended(ended))
+        self.settle(ended)
+
+    def settle(self, ended: Ended) -> None:
+        """Remove the folder of an attempt that is over, or leave it for its day."""
         if ended.exit_code == 0 and not ended.cause:
             self._clean(ended.fence)
         else:
@@ -276,7 +299,8 @@ class Attempts:
         self._relink()
 
     def _new_launcher(self) -> LauncherProcess:
-        launcher = LauncherProcess(self._report, self._launcher_gone)
+        launcher = LauncherProcess(self._report, self._launcher_gone, self._outbox.descriptor)
+        self._outbox.launched(launcher.pid)
         launcher.send(Renewed(self._link.answered_ms))
         self._launcher_ready.set()
         return launcher

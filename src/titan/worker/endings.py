@@ -15,6 +15,7 @@ from titan.model.wire import (
     Ended,
 )
 from titan.worker.launcher import frames
+from titan.worker.workspace import script_name
 
 CAUSES = {
     frames.CAUSE_NONE: "",
@@ -30,6 +31,18 @@ CODES = {cause: code for code, cause in CAUSES.items()}
 MACHINE_FAULTS = frozenset(
     {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EDQUOT, errno.EIO, errno.EROFS}
 )
+
+
+def named(spec: JobSpec, report: frames.Report) -> tuple[Ended, str] | None:
+    """Return the end that a launcher's ENDED or NOT_STARTED report means, as `end_of` does.
+
+    None: nothing began, by a fault of the machine and not of the job.
+    """
+    if report.kind == frames.ENDED:
+        return end_of(spec, report)
+    if report.b != frames.STAGE_EXEC or report.a in MACHINE_FAULTS:
+        return None
+    return start_failure(report.fence, report.at_ms, script_name(spec), report.a, report.b)
 
 
 def end_of(spec: JobSpec, report: frames.Report) -> tuple[Ended, str]:

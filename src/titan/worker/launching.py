@@ -16,14 +16,17 @@ from pathlib import Path
 from titan.worker.launcher.frames import Order, Report, encode_order, take_reports
 
 _SOURCE = str(Path(__file__).resolve().parents[2])
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from titan.worker.launcher.main import main; main({})"
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from titan.worker.launcher.main import main; main({}, {})"
 _RECEIVE_BYTES = 65536
 
 
 class LauncherProcess:
-    """One launcher. `on_report` gets each report, `on_gone` is called once at its end of file."""
+    """One launcher. `on_report` gets each report, `on_gone` is called once at its end of file.
 
-    def __init__(self, on_report: Callable[[Report], None], on_gone: Callable[[], None]) -> None:
+    `recording` is the descriptor it writes its reports into before it tells them, -1 for none.
+    """
+
+    def __init__(self, on_report: Callable[[Report], None], on_gone: Callable[[], None], recording: int = -1) -> None:
         self._on_report = on_report
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -34,9 +37,9 @@ class LauncherProcess:
         with theirs:
             # A session of its own: a signal for the worker's whole group must leave one process to clean up.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM.format(theirs.fileno()), _SOURCE],
+                [sys.executable, "-I", "-S", "-c", _PROGRAM.format(theirs.fileno(), recording), _SOURCE],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[descriptor for descriptor in (theirs.fileno(), recording) if descriptor >= 0],
                 start_new_session=True,
             )
         self._socket = ours

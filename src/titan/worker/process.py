@@ -33,6 +33,7 @@ from titan.worker.environment import JobEnvironment, install_site
 from titan.worker.launcher.frames import boot_ms
 from titan.worker.launcher.spawn import become_subreaper
 from titan.worker.logs import LINES_BYTES_MAX, Logs
+from titan.worker.restart import Predecessor
 from titan.worker.scripts import Scripts
 from titan.worker.workspace import Workspaces
 
@@ -98,6 +99,7 @@ class Worker:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._incarnation = uuid.uuid4().hex
+        self._known = False
         self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         self._end: asyncio.Future[int] = self._loop.create_future()
         self._stopping = asyncio.Event()
@@ -110,18 +112,23 @@ class Worker:
         self._devices = Devices(self._found(environ), folder.parent / ".gpu", self._loop.call_later)
         install_site(folder / "python")
         limits = Limits.load(environ)
+        before = Predecessor(folder, self._boot_id, self.say)
+        self._predecessor = before.incarnation
         self._logs = Logs(
             folder / "spool",
             self._loop.call_soon_threadsafe,
             self._grew,
             self._link.log_skipped,
             limits.log_job_bytes_max - LINES_BYTES_MAX,
+            kept=before.fences,
         )
+        self._outbox, ends = before.hand_on(self._logs, self._link)
         self._attempts = Attempts(
             self._link,
             self._logs,
             Scripts(folder / "scripts", config.url, self._connection.token),
             Workspaces(folder),
+            self._outbox,
             JobEnvironment(config.url, folder / "python", environ, config.pass_env),
             self._devices,
             sys.executable,
@@ -130,6 +137,8 @@ class Worker:
             relink=self._connection.drop,
             say=self.say,
         )
+        for ended in ends:
+            self._attempts.settle(ended)
 
     def say(self, text: str) -> None:
         """Tell the person who started it."""
@@ -163,6 +172,7 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._attempts.close()
             self._logs.close()
+            self._outbox.close()
 
     def _watch(self) -> None:
         self._loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
@@ -238,6 +248,7 @@ class Worker:
             host=socket.gethostname(),
             epoch_seen=self._link.epoch,
             devices=self._devices.names,
+            predecessor=self._predecessor,
         )
 
     def _obey(self, orders: list[Order]) -> None:
@@ -247,6 +258,11 @@ class Worker:
         return self._logs.read(fence, offset, length)
 
     def _answered(self, sent_ms: int) -> None:
+        if not self._known:
+            # What was the predecessor's and not begun is decided now; what comes next is ours.
+            self._known = True
+            self._predecessor = ""
+            self._outbox.own(self._incarnation)
         self._attempts.answered(sent_ms)
 
     def _grew(self, totals: dict[int, int]) -> None:

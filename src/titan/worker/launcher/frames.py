@@ -1,8 +1,8 @@
 """What a worker and its launcher say to each other over their socket pair.
 
 Orders are length-prefixed; a START carries the write end of the job's pipe as a file descriptor with its
-first byte. Reports have one fixed shape. Strings are bytes throughout, so arguments stay exact.
-Times are milliseconds of CLOCK_BOOTTIME, which goes on while a machine sleeps.
+first byte, a RECORD that of a file. Reports have one fixed shape. Strings are bytes throughout, so arguments
+stay exact. Times are milliseconds of CLOCK_BOOTTIME, which goes on while a machine sleeps.
 """
 
 import struct
@@ -11,10 +11,12 @@ import time
 START = 1
 STOP = 2
 RENEWED = 3
+RECORD = 4
 
 STARTED = 1
 NOT_STARTED = 2
 ENDED = 3
+SWITCHED = 4
 
 CAUSE_NONE = 0
 CAUSE_CANCELLED = 1
@@ -31,6 +33,7 @@ _LENGTH = struct.Struct("<I")
 _START = struct.Struct("<BQQQQ?II")
 _STOP = struct.Struct("<BQBI")
 _RENEWED = struct.Struct("<BQ")
+_RECORD = struct.Struct("<BQ")
 _REPORT = struct.Struct("<BQiiIQ")
 REPORT_BYTES = _REPORT.size
 
@@ -90,8 +93,17 @@ class Renewed:
         self.at_ms = at_ms
 
 
+class Record:
+    """Write what is reported into another file from now on; its descriptor comes with this. Answered by SWITCHED."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class Report:
-    """What became of `fence`.
+    """What became of `fence`. SWITCHED: `fence` is the number of a `Record`.
 
     STARTED: `a` is the pid. NOT_STARTED: `a` is the errno, `b` the stage. ENDED: `a` is the status as
     `waitpid` gave it, `b` the cause, `killed` how many processes it left behind that had to be killed.
@@ -109,7 +121,7 @@ class Report:
         self.at_ms = at_ms
 
 
-Order = Start | Stop | Renewed
+Order = Start | Stop | Renewed | Record
 
 
 def encode_order(order: Order) -> bytes:
@@ -131,6 +143,8 @@ def encode_order(order: Order) -> bytes:
         body = b"".join(parts)
     elif isinstance(order, Stop):
         body = _STOP.pack(STOP, order.fence, order.cause, order.grace_ms)
+    elif isinstance(order, Record):
+        body = _RECORD.pack(RECORD, order.number)
     else:
         body = _RENEWED.pack(RENEWED, order.at_ms)
     return _LENGTH.pack(len(body)) + body
@@ -154,6 +168,8 @@ def _decode(body: bytes) -> Order:
         return Stop(*_STOP.unpack(body)[1:])
     if kind == RENEWED:
         return Renewed(_RENEWED.unpack(body)[1])
+    if kind == RECORD:
+        return Record(_RECORD.unpack(body)[1])
     _, fence, timeout_ms, lease_term_ms, lease_kill_ms, reap, argc, envc = _START.unpack_from(body)
     texts = []
     at = _START.size

@@ -5,7 +5,8 @@ is over when its main process was reaped; its slot is free when no leftover of i
 its end reported. Leftovers have LEFTOVER_GRACE_MS from the end of the main process, then KILL, again and
 again as children of the killed fall to us, until none is left.
 
-End of file from the worker means that nobody wants these jobs any more: kill all, leave.
+End of file from the worker means that nobody wants these jobs any more: kill all, leave. What is reported
+is written into the worker's record first, so an end is known to the next worker when this one dies.
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -16,9 +17,9 @@ import os
 import select
 import time
 
-from titan.worker.launcher import frames, tree
+from titan.worker.launcher import frames, record, tree
 from titan.worker.launcher.bootclock import BootTimer
-from titan.worker.launcher.frames import Report, Start, Stop, boot_ms
+from titan.worker.launcher.frames import Record, Report, Start, Stop, boot_ms
 from titan.worker.launcher.oom import OomCounter
 from titan.worker.launcher.spawn import Spawner, become_subreaper, read_failure
 
@@ -56,9 +57,10 @@ class Job:
 
 
 class Launcher:
-    """Serves one worker over the socket `control`."""
+    """Serves one worker over the socket `control`; `recording` is the descriptor of its record, -1 for none."""
 
-    def __init__(self, control: int) -> None:
+    def __init__(self, control: int, recording: int = -1) -> None:
+        self._recording = recording
         self._control = _socket.socket(fileno=control)
         self._control.setblocking(False)
         self._orders = bytearray()
@@ -120,14 +122,19 @@ class Launcher:
                 return False
             self._orders += data
             while (order := frames.take_order(self._orders)) is not None:
-                if isinstance(order, Start):
-                    self._start(order, self._descriptors.pop(0))
-                elif isinstance(order, Stop):
-                    job = self._living.get(order.fence)
-                    if job is not None:
-                        self._stop(job, order.cause, order.grace_ms)
-                else:
-                    self._renewed_ms = max(self._renewed_ms, order.at_ms)
+                self._obey(order)
+
+    def _obey(self, order: frames.Order) -> None:
+        if isinstance(order, Start):
+            self._start(order, self._descriptors.pop(0))
+        elif isinstance(order, Record):
+            self._record_into(self._descriptors.pop(0), order.number)
+        elif isinstance(order, Stop):
+            job = self._living.get(order.fence)
+            if job is not None:
+                self._stop(job, order.cause, order.grace_ms)
+        else:
+            self._renewed_ms = max(self._renewed_ms, order.at_ms)
 
     def _start(self, order: Start, output: int | None) -> None:
         if output is None:
@@ -285,8 +292,17 @@ class Launcher:
                 deadline = min(deadline, job.grace_until)
         return deadline
 
+    def _record_into(self, recording: int | None, number: int) -> None:
+        if recording is not None:
+            os.close(self._recording)
+            self._recording = recording
+            self._report(frames.SWITCHED, number, 0, 0)
+
     def _report(self, kind: int, fence: int, a: int, b: int, killed: int = 0) -> None:
-        self._reports += frames.encode_report(Report(kind, fence, a, b, killed, time.time_ns() // 1_000_000))
+        report = Report(kind, fence, a, b, killed, time.time_ns() // 1_000_000)
+        if kind != frames.SWITCHED and self._recording >= 0:
+            record.append(self._recording, record.of_report(report))
+        self._reports += frames.encode_report(report)
 
     def _flush(self) -> None:
         if not self._reports:
@@ -303,19 +319,25 @@ class Launcher:
             self._poll.modify(self._control.fileno(), interest)
 
     def _leave(self) -> None:
+        # Those that ended by themselves did so, told or not; their leftovers do not survive the next lines.
+        self._reap()
+        for job in self._ended:
+            self._report(frames.ENDED, job.order.fence, job.status, job.cause, job.killed)
         for job in self._living.values():
             self._kill(job)
         tree.kill_all_children()
 
 
-def main(control: int) -> None:
-    """Run a launcher for the worker at the other end of descriptor `control`."""
+def main(control: int, recording: int = -1) -> None:
+    """Run a launcher for the worker at the other end of `control`; `recording` is its record, -1 for none."""
     os.umask(0o077)
-    # It came through an exec; a job that held it would keep us alive.
-    os.set_inheritable(control, False)
+    # They came through an exec; a job that held the first would keep us alive.
+    for descriptor in (control, recording):
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     become_subreaper()
-    launcher = Launcher(control)
+    launcher = Launcher(control, recording)
     gc.collect()
     gc.disable()
     gc.freeze()
