@@ -68,7 +68,8 @@ class Run:
         """Wait until it has ended, however it ended, and return it.
 
         The wait is for the generation that was current at the first call; `retry` moves it on. `timeout` is in
-        seconds. A job that waits for a run it has submitted lends its slot meanwhile. Example: ``run.wait(timeout=600)``. Raises TimedOut, and the run goes on.
+        seconds. A job that waits for a run it has submitted lends its slot meanwhile.
+        Example: ``run.wait(timeout=600)``. Raises TimedOut, and the run goes on.
         """
         self.info, self._generation = self._client.wait_run(self.id, self._generation, timeout)
         return self
