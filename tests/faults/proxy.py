@@ -19,7 +19,6 @@ for messages. Nothing here sleeps but a limited link.
 """
 
 import asyncio
-import contextlib
 import socket
 import struct
 import threading
@@ -50,7 +49,6 @@ class Proxy:
         self._free_at = {UP: 0.0, DOWN: 0.0}
         self._pairs: dict[asyncio.Task[None], tuple[socket.socket, ...]] = {}
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._gates = {UP: asyncio.Event(), DOWN: asyncio.Event()}
@@ -119,9 +117,8 @@ class Proxy:
             (self._gates[way].set if is_open else self._gates[way].clear)()
         if listen and self._listener is None:
             self._listen()
-        if not listen and self._listener is not None and self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
+        if not listen and self._listener is not None:
+            self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
 
@@ -144,46 +141,49 @@ class Proxy:
         listener.listen(256)
         self.port = listener.getsockname()[1]
         self._listener = listener
-        self._accepting = self._loop.create_task(self._accept(listener))
+        self._loop.add_reader(listener, self._accept, listener)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            client, _ = await self._loop.sock_accept(listener)
-            target = socket.socket()
-            for end in (client, target):
-                end.setblocking(False)
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._slow:
-                target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BUFFER_BYTES)
-            task = self._loop.create_task(self._serve(client, target))
-            self._pairs[task] = (client, target)
-            with self._changed:
-                self.opened += 1
-                self._changed.notify_all()
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return  # who knocked has left again
+        target = socket.socket()
+        for end in (client, target):
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._slow:
+            target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BUFFER_BYTES)
+        task = self._loop.create_task(self._serve(client, target))
+        self._pairs[task] = (client, target)
+        task.add_done_callback(self._over)
+        with self._changed:
+            self.opened += 1
+            self._changed.notify_all()
+
+    def _over(self, task: "asyncio.Task[None]") -> None:
+        orderly = not task.cancelled() and task.exception() is None
+        for end in self._pairs.pop(task):
+            if not orderly:
+                # Without a goodbye: a reset.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.close()
+        with self._changed:
+            self._changed.notify_all()
 
     async def _serve(self, client: socket.socket, target: socket.socket) -> None:
-        pumps: list[asyncio.Task[None]] = []
+        await self._gates[UP].wait()
+        await self._loop.sock_connect(target, ("127.0.0.1", self.target_port))
+        pumps = [
+            self._loop.create_task(self._pump(source, sink, way))
+            for source, sink, way in ((client, target, UP), (target, client, DOWN))
+        ]
         try:
-            await self._gates[UP].wait()
-            await self._loop.sock_connect(target, ("127.0.0.1", self.target_port))
-            for source, sink, way in ((client, target, UP), (target, client, DOWN)):
-                pumps.append(self._loop.create_task(self._pump(source, sink, way)))
             await asyncio.gather(*pumps)
-        except OSError:
-            pass
         finally:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for end in (client, target):
-                # Without a goodbye: the kernel resets what is not ended in both directions.
-                with contextlib.suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                end.close()
-            task = asyncio.current_task()
-            with self._changed:
-                self._pairs = {other: ends for other, ends in self._pairs.items() if other is not task}
-                self._changed.notify_all()
 
     async def _pump(self, source: socket.socket, sink: socket.socket, way: str) -> None:
         while True:

@@ -117,7 +117,7 @@ def test_who_is_refused_hears_so_at_once(ends: tuple[socket.socket, socket.socke
 
 def test_a_target_that_is_not_there_is_a_reset(proxy: Proxy, far_end: socket.socket) -> None:
     far_end.close()
-    with socket.create_connection(("127.0.0.1", proxy.port), 30) as near, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", proxy.port), 30) as near:
         near.recv(1)
 
 

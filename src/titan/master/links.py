@@ -254,8 +254,6 @@ class WorkerLinks:
                 report(WorkerRenewed(name, incarnation))
             case Returned():
                 report(AttemptReturned(name, incarnation, message.fence, message.reason[:REASON_CHARS_MAX]))
-            case Draining():
-                pass
             case _:
                 raise LinkFault(CLOSE_BAD_FRAME, f"{type(message).__name__} is not expected here")
 

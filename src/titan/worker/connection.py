@@ -22,10 +22,13 @@ from titan.model.wire import (
     CLOSE_BAD_FRAME,
     CLOSE_REPLACED,
     Ack,
+    Drain,
     Grant,
     Hello,
+    Lend,
     MasterMessage,
     Output,
+    Recall,
     RenewAck,
     Stop,
     Welcome,
@@ -197,20 +200,33 @@ class Connection:
         return messages
 
     def _take(self, messages: list[MasterMessage]) -> None:
-        link = self._link
+        link, obey = self._link, self._handler.obey
         for message in messages:
-            if isinstance(message, RenewAck):
-                if link.renewed(message, boot_ms()):
-                    self._handler.answered(link.answered_ms)
-            elif isinstance(message, Grant):
-                self._handler.obey(link.grant(message))
-            elif isinstance(message, Stop):
-                self._handler.obey(link.stop(message))
-            elif isinstance(message, Ack):
-                self._handler.obey(link.ack(message, boot_ms()))
-            else:
-                raise Refused("the Master welcomed us twice")
+            match message:
+                case RenewAck():
+                    if link.renewed(message, boot_ms()):
+                        self._handler.answered(link.answered_ms)
+                case Grant():
+                    obey(link.grant(message))
+                case Ack():
+                    obey(link.ack(message, boot_ms()))
+                case Recall():
+                    obey(link.recall(message))
+                case Stop():
+                    obey(link.stop(message))
+                case Lend():
+                    obey(link.lend(message))
+                case Drain():
+                    self._drain()
+                case Welcome():
+                    raise Refused("the Master welcomed us twice")
         self._wake.set()
+
+    def _drain(self) -> None:
+        link = self._link
+        if not link.draining:
+            self._handler.obey(link.drain())
+            self._handler.say(f"the Master drains this worker: {link.running} jobs run to their end, no more begin")
 
     async def _send(self, socket: ClientConnection) -> None:
         while True:

@@ -247,6 +247,7 @@ class Worker:
             pid=os.getpid(),
             host=socket.gethostname(),
             epoch_seen=self._link.epoch,
+            draining=self._link.draining,
             devices=self._devices.names,
             predecessor=self._predecessor,
         )
