@@ -340,3 +340,14 @@ def test_worker_ls_says_who_is_there_and_what_each_offers(site: Site) -> None:
     assert workers["big"]["capabilities"] == ["HIGH_MEM"]
     assert workers[site.home_worker]["capabilities"] == ["GENERAL", "GPU", "HERE"]
     assert {name: worker["devices"] for name, worker in workers.items()} == {site.home_worker: 2, "big": 0, "plain": 0}
+
+
+def test_s23_everything_of_the_workers_is_private(site: Site, client: TitanClient) -> None:
+    run = client.submit_dag("all", [site.job(f"j{tag}", requirement=tag) for tag in ("GENERAL", "GPU", "HIGH_MEM")])
+    assert run.wait(WAIT_S).status == "COMPLETED"
+    failed = client.submit_job(TitanJob("fails", "fails.py", script_content="open('evidence', 'w')\nexit(3)"))
+    assert failed.wait(WAIT_S).status == "FAILED"
+    root = site.cluster.home / "workers"
+    paths = [root, *(path for path in root.rglob("*") if not path.is_symlink())]
+    assert [str(path) for path in paths if path.lstat().st_mode & 0o077] == []
+    assert {path.name for path in paths} >= {".gpu", "big", "plain", "evidence", "shared", "lock"}

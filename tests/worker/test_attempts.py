@@ -194,6 +194,28 @@ def test_no_room_for_the_folder_gives_the_attempt_back(monkeypatch: pytest.Monke
     bench(monkeypatch, tmp_path, story)
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_f40_a_full_disk_or_table_gives_the_attempt_back_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
+) -> None:
+    async def story(here: Bench) -> None:
+        def full(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr("shutil.copyfile", full)
+        here.grant(1)
+        assert await here.next(Returned) == Returned(1, f"no folder for it can be made here: {os.strerror(code)}")
+        monkeypatch.undo()
+        monkeypatch.setattr(os, "pipe2", full)
+        monkeypatch.setattr(attempts_module, "GIVE_BACK_DELAY_S", 0)
+        here.grant(2)
+        assert await here.next(Returned) == Returned(2, f"no pipe for it can be made here: {os.strerror(code)}")
+        assert not [message for message in here.sent if isinstance(message, (Started, Ended))]
+
+    bench(monkeypatch, tmp_path, story)
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
 def test_a_large_script_is_copied_by_a_thread_and_runs_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

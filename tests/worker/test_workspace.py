@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from titan.model.spec import JobSpec
-from titan.worker.workspace import KEPT_AFTER_FAILURE_S, Workspaces, command
+from titan.worker.workspace import KEPT_AFTER_FAILURE_S, SHARED_KEPT_S, Workspaces, command
 
 SPEC = JobSpec(job_id="j", filename="etl/job.py")
 
@@ -148,6 +148,51 @@ def test_failed_jobs_are_kept_for_a_day_and_the_living_always(workspaces: Worksp
     workspaces.keep(99)
     assert sorted(workspaces.expired({4})) == [1, 2]
     workspaces.remove(99)
+
+
+def aged(folder: Path) -> None:
+    long_ago = folder.lstat().st_mtime - SHARED_KEPT_S - 60
+    os.utime(folder, (long_ago, long_ago), follow_symlinks=False)
+
+
+def test_a_shared_folder_goes_a_week_after_its_last_use_and_never_while_in_use(
+    workspaces: Workspaces, script: Path, tmp_path: Path
+) -> None:
+    folders = {}
+    for fence, agent_run in enumerate(("unused", "kept", "failed", "in use", "recent"), start=1):
+        workspaces.make(fence, SPEC, script)
+        folders[agent_run] = Path(workspaces.shared(fence, agent_run))
+        (folders[agent_run] / "note").write_text("x")
+    for folder in folders.values():
+        aged(folder)
+    # The week begins with the end of the last user, however that ended.
+    workspaces.remove(2)
+    workspaces.keep(3)
+    workspaces.remove(5)
+    for fence, folder in ((1, "unused"), (5, "recent")):
+        workspaces.remove(fence)
+        aged(folders[folder])
+    os.utime(folders["recent"])
+    workspaces.remove_unused_shared()
+    assert {name for name, folder in folders.items() if folder.exists()} == {"kept", "failed", "in use", "recent"}
+    assert list((tmp_path / "w" / "removing").iterdir()) == []
+    # One in use has been used now, also for whoever comes after this process.
+    Workspaces(tmp_path / "w").remove_unused_shared()
+    assert (folders["in use"] / "note").exists()
+    assert Path(workspaces.shared(9, "unused")).is_dir()
+
+
+def test_s48_a_shared_folder_that_became_a_link_is_only_unlinked(workspaces: Workspaces, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o500)
+    folder = Path(workspaces.shared(1, "a"))
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(outside)
+    workspaces.keep(1)
+    aged(folder)
+    workspaces.remove_unused_shared()
+    assert not folder.is_symlink()
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o500
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def read_arguments(words: list[str]) -> Config:
 def main() -> int:
     """Run a worker as the command line says; return its exit code."""
     config = read_arguments(sys.argv[1:])
+    # Before the first folder is made: also the one above the worker's own is private.
+    os.umask(0o077)
     try:
         name = take_name(config.home, config.name)
     except NameTaken as error:

@@ -173,7 +173,9 @@ class Attempts:
         self._give_back(fence, f"no folder for it can be made here: {error.strerror}")
 
     def _folders(self, grant: Grant, spec: JobSpec, script: Path) -> tuple[str, str]:
-        return self._workspaces.make(grant.fence, spec, script), self._workspaces.shared(grant.agent_run_id)
+        return self._workspaces.make(grant.fence, spec, script), self._workspaces.shared(
+            grant.fence, grant.agent_run_id
+        )
 
     def _hand_over(self, grant: Grant, spec: JobSpec, workdir: str, shared: str) -> None:
         fence = grant.fence
@@ -273,6 +275,10 @@ class Attempts:
     def _remove_expired(self, living: frozenset[int]) -> None:
         for fence in self._workspaces.expired(living):
             self._remove(fence)
+        try:
+            self._workspaces.remove_unused_shared()
+        except OSError as error:
+            self._say(f"an old shared folder cannot be removed: {error}")
 
     def _remove(self, fence: int) -> None:
         try:

@@ -278,7 +278,6 @@ class Worker:
 
 async def serve(config: Config, name: Name, environ: Mapping[str, str]) -> int:
     """Run one worker in this process until it stops; return its exit code."""
-    os.umask(0o077)
     # For the one case that the launcher dies before its jobs.
     become_subreaper()
     return await Worker(config, name, environ).run()

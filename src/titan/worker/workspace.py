@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import stat
+import threading
 import time
 from collections.abc import Container
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from titan.model.spec import JobSpec
 
 KEPT_AFTER_FAILURE_S = 24 * 3600
+SHARED_KEPT_S = 7 * 24 * 3600
 
 
 def script_name(spec: JobSpec) -> str:
@@ -34,7 +36,7 @@ def command(spec: JobSpec, workdir: str, python: str) -> list[str]:
 
 
 class Workspaces:
-    """The folders `jobs/FENCE` and `shared/...` below one worker's own folder."""
+    """The folders `jobs/FENCE` and `shared/...` below one worker's own folder. Any thread may use it."""
 
     def __init__(self, root: Path) -> None:
         self._jobs = f"{root}/jobs"
@@ -42,6 +44,9 @@ class Workspaces:
         for folder in (self._jobs, self._shared):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         self._grave = Grave(root / "removing")
+        # Who uses which shared folder; with the lock held a folder is either used or taken away.
+        self._users: dict[int, str] = {}
+        self._sharing = threading.Lock()
 
     def make(self, fence: int, spec: JobSpec, script: Path) -> str:
         """Make the attempt's folder with its script in it and return its path. Raises OSError."""
@@ -57,17 +62,33 @@ class Workspaces:
             os.chmod(target, 0o700)
         return folder
 
-    def shared(self, agent_run_id: str) -> str:
-        """Return the folder that all jobs of one agent run share on this worker."""
+    def shared(self, fence: int, agent_run_id: str) -> str:
+        """Return the folder that all jobs of one agent run share on this worker, in use until the attempt's end."""
         # The id is any text of a caller, so its hash is the name.
         name = hashlib.sha256(agent_run_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         folder = f"{self._shared}/{name}"
-        if not os.path.isdir(folder):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+        with self._sharing:
+            if not os.path.isdir(folder):
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._users[fence] = name
         return folder
+
+    def remove_unused_shared(self) -> None:
+        """Remove the shared folders that no attempt has used for `SHARED_KEPT_S`. Raises OSError."""
+        oldest = time.time() - SHARED_KEPT_S
+        for name in os.listdir(self._shared):
+            with self._sharing:
+                if name in self._users.values():
+                    self._touch_shared(name)
+                    continue
+                if os.lstat(f"{self._shared}/{name}").st_mtime >= oldest:
+                    continue
+                dead = self._grave.take(f"{self._shared}/{name}")
+            self._grave.remove(dead)
 
     def keep(self, fence: int) -> None:
         """Leave a failed attempt's folder for a person to look at; its day begins now."""
+        self._leave_shared(fence)
         try:
             os.utime(self._folder(fence), follow_symlinks=False)
         except FileNotFoundError:
@@ -75,6 +96,7 @@ class Workspaces:
 
     def remove(self, fence: int) -> None:
         """Remove an attempt's folder, whatever the job made of it. Raises OSError."""
+        self._leave_shared(fence)
         try:
             self._grave.bury(self._folder(fence))
         except FileNotFoundError:
@@ -95,6 +117,18 @@ class Workspaces:
                 found.append(int(name))
         return found
 
+    def _leave_shared(self, fence: int) -> None:
+        with self._sharing:
+            name = self._users.pop(fence, None)
+            if name is not None:
+                self._touch_shared(name)
+
+    def _touch_shared(self, name: str) -> None:
+        try:
+            os.utime(f"{self._shared}/{name}", follow_symlinks=False)
+        except FileNotFoundError:
+            pass  # a job removed it
+
     def _folder(self, fence: int) -> str:
         return f"{self._jobs}/{fence}"
 
@@ -109,19 +143,24 @@ class Grave:
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count()
         for name in os.listdir(self._fd):
-            self._remove(name)
+            self.remove(name)
 
     def bury(self, path: str) -> None:
         """Remove `path` and all below it. Raises OSError, FileNotFoundError when there is nothing."""
+        self.remove(self.take(path))
+
+    def take(self, path: str) -> str:
+        """Move `path` here and return its name, for `remove`. Raises OSError as `bury` does."""
         name = self._new_name()
         _made_writable(path, None)
         os.rename(path, name, dst_dir_fd=self._fd)
-        self._remove(name)
+        return name
 
     def _new_name(self) -> str:
         return f"{self._prefix}-{next(self._numbers)}"
 
-    def _remove(self, name: str) -> None:
+    def remove(self, name: str) -> None:
+        """Remove what `take` moved here, and all below it. Raises OSError."""
         pending = [name]
         while pending:
             current = pending.pop()
