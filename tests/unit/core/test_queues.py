@@ -210,3 +210,13 @@ def test_a_queue_is_as_large_as_what_waits_in_it() -> None:
     for number in range(6_000):  # cancelled before their turn
         queue.remove(maker.add(queue, f"V{number}", priority=number % 3))
         assert places(queue) <= 3 * floor + 10
+
+
+def test_a_job_of_one_run_is_taken_out_of_its_turn_the_highest_priority_first() -> None:
+    make, queue = Maker(), ReadyQueue()
+    left, low, high = (make.add(queue, "mine", priority) for priority in (1, 1, 2))
+    other = make.add(queue, "other", 3)
+    queue.remove(left)
+    assert [queue.take_of("mine") for _ in range(3)] == [high, low, None]
+    assert queue.count == 1
+    assert queue.take() is other
