@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.master import Answer, Master
 from tests.api.test_runs import refused, waiting
-from titan.model.wire import Output
+from titan.model.wire import Dropped, Output
 
 
 def lookup(master: Master, text: str, **more: str) -> Any:
@@ -142,6 +142,25 @@ def test_a_log_is_read_in_ranges_of_raw_bytes(master: Master) -> None:
     assert marks(read(master, run, "?limit=0")) == (b"", 0, size, "true")
     assert marks(read(master, run, f"?offset={size}&follow_s=25")) == (b"", size, size, "true")
     assert read(master, run, f"?offset={size + 9}").body == b""
+
+
+def test_i32_an_answer_ends_where_bytes_are_missing_and_says_how_many(master: Master) -> None:
+    with master.worker() as worker:
+        run = master.submit(worker.job("a"))["id"]
+        grant = worker.start()
+        worker.say(
+            Output(grant.fence, 0, b"head"), Dropped(grant.fence, 4, 90, "full\r\nx: y"), Output(grant.fence, 94, b"!")
+        )
+        worker.end(grant)
+        assert master.get(f"/runs/{run}/wait").json["done"]
+    first = read(master, run)
+    assert marks(first) == (b"head", 0, 95, "true")
+    said = [first.headers[f"titan-log-{name}"] for name in ("next", "dropped", "dropped-why")]
+    assert said == ["94", "90", "full\\r\\nx: y"]
+    last = read(master, run, "?offset=94")
+    assert (marks(last), "titan-log-dropped" in last.headers) == ((b"!", 94, 95, "true"), False)
+    assert read(master, run, "?offset=50").headers["titan-log-dropped"] == "44"
+    assert marks(read(master, run, "?offset=-3")) == (b"ad", 2, 95, "true")
 
 
 def test_each_attempt_has_its_own_log(master: Master) -> None:
