@@ -89,7 +89,6 @@ def _runs() -> None:
         "runs_open",
         "runs",
         ["state"],
-        unique=False,
         sqlite_where=sa.text("(state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING')"),
         postgresql_where=sa.text("(state = 'STAGED' OR state = 'QUEUED' OR state = 'RUNNING')"),
     )
@@ -97,7 +96,6 @@ def _runs() -> None:
         "runs_parent",
         "runs",
         ["parent_run_id"],
-        unique=False,
         sqlite_where=sa.text("parent_run_id IS NOT NULL"),
         postgresql_where=sa.text("parent_run_id IS NOT NULL"),
     )
