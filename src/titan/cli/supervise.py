@@ -3,7 +3,8 @@
 It is one thread around one selector: signals and ended children come through a wake-up pipe, readiness
 through one pipe a child. It opens no database and no socket of its own, so there is nothing it could
 break by dying. Its children hold the read end of a pipe whose only write end is here: when this process
-is gone, however it went, they read end of file and leave.
+is gone, however it went, they read end of file and leave. What falls to it from a killed worker (orphans.py)
+is ended before a worker is started again.
 
 A child that ends is started again after 0.2 s, doubling to 10 s, and from 0.2 s again once it has been up
 for a minute. Only before Titan was ready for the first time does an end mean giving up: at once when the
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from titan.cli.exits import Exit
+from titan.cli.orphans import Orphans
 
 BACKOFF_S_MIN = 0.2
 BACKOFF_S_MAX = 10.0
@@ -30,6 +32,8 @@ START_ENDS_MAX = 5
 # A worker gives its jobs TERM, 10 s, KILL, and reports; the Master then closes its database.
 WORKER_GRACE_S = 15.0
 MASTER_GRACE_S = 10.0
+# A killed worker's launcher ends its jobs and leaves by itself.
+ORPHANS_LEAVE_S = 0.5
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -77,7 +81,10 @@ class Supervisor:
         on_ready: Callable[[], None],
         on_start: Callable[[tuple[int, ...]], None],
         say: Callable[[str], None],
+        orphans: Orphans | None = None,
     ) -> None:
+        self._orphans = orphans or Orphans()
+        self._orphans_due_s: float | None = None
         self._master = Child(master)
         self._workers = [Child(worker) for worker in workers]
         self._children = [self._master, *self._workers]
@@ -99,10 +106,12 @@ class Supervisor:
                 self._start_due()
                 self._wait(self._next_due_s())
                 self._reap()
+                self._end_orphans(time.monotonic())
                 self._announce()
             if self._stopping:
                 self._say("stopping; Ctrl+C again: without waiting for the jobs")
             self._stop(self._workers)
+            self._orphans.end(self._own())
             self._stop([self._master])
         for descriptor in (self._parent_end, self._parent_pipe):
             os.close(descriptor)
@@ -139,6 +148,8 @@ class Supervisor:
     def _start_due(self) -> None:
         now_s = time.monotonic()
         for child in self._children:
+            if child is not self._master and self._orphans_due_s is not None:
+                continue
             if child.process is None and child.due_s is not None and child.due_s <= now_s:
                 self._start(child, now_s)
                 self._on_start(tuple(each.process.pid for each in self._children if each.process is not None))
@@ -165,6 +176,9 @@ class Supervisor:
 
     def _next_due_s(self) -> float | None:
         due = [child.due_s for child in self._children if child.process is None and child.due_s is not None]
+        if self._orphans_due_s is not None:
+            # No worker is started before.
+            due = [min([self._orphans_due_s, *([self._master.due_s] if self._master.due_s is not None else [])])]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _wait(self, timeout_s: float | None) -> None:
@@ -188,6 +202,8 @@ class Supervisor:
                 continue
             self._close_ready_pipe(child)
             child.ended(time.monotonic())
+            if child is not self._master:
+                self._orphans_due_s = time.monotonic() + ORPHANS_LEAVE_S
             if self._stopping:
                 continue
             if not self._announced and self._gives_up(code):
@@ -196,6 +212,18 @@ class Supervisor:
                 return
             wait_s = (child.due_s or 0.0) - time.monotonic()
             self._say(f"{child.program.name} {_how(code)}; starting it again in {max(wait_s, 0):.1f} s")
+
+    def _end_orphans(self, now_s: float) -> None:
+        """End what a worker that died has left to us, once it had its time to leave; a worker may start then."""
+        if not self._orphans.left(self._own()):
+            self._orphans_due_s = None
+        elif self._orphans_due_s is not None and now_s >= self._orphans_due_s:
+            if left := self._orphans.end(self._own()):
+                self._say(f"{left} processes that a killed worker's jobs left cannot be killed")
+            self._orphans_due_s = None
+
+    def _own(self) -> list[int]:
+        return [child.process.pid for child in self._children if child.process is not None]
 
     def _gives_up(self, code: int) -> bool:
         self._start_ends += 1

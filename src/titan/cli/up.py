@@ -13,6 +13,7 @@ import click
 from titan import __version__
 from titan.cli import home as homes
 from titan.cli.options import ListsCommand, common, worker_options
+from titan.cli.orphans import Orphans
 from titan.cli.output import Output, plural
 from titan.cli.supervise import MASTER_GRACE_S, WORKER_GRACE_S, Program, Supervisor
 from titan.model.limits import Limits
@@ -88,6 +89,8 @@ def command(
         lock.record(holder)
         _first_screen(out, home, url, workers, slots, tags, time.monotonic() - begun_s)
 
+    orphans = Orphans()
+    orphans.adopt()
     worker = _worker_arguments(home, url, slots, capabilities, no_general)
     supervisor = Supervisor(
         Program("the Master", _master_arguments(home, url), MASTER_GRACE_S),
@@ -95,6 +98,7 @@ def command(
         on_ready=ready,
         on_start=started,
         say=lambda text: out.talk(f"titan: {text}"),
+        orphans=orphans,
     )
     try:
         return supervisor.run()
