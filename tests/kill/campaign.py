@@ -91,6 +91,11 @@ class Campaign:
         self.loads.append(load)
         load.start()
 
+    def connected(self) -> bool:
+        """Whether the Master that runs now has all workers."""
+        known = {worker["name"] for worker in self.client.list_workers() if worker["connected"]}
+        return known >= self.parts.workers.keys()
+
     def pause(self, seconds: float) -> None:
         """Let everything go on for a while."""
         self._pause.wait(seconds)

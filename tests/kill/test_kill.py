@@ -83,7 +83,7 @@ def test_an_attempt_whose_last_process_outlived_the_next_start_is_named() -> Non
 
 @pytest.mark.timeout(240)
 def test_f1_a_master_workers_and_launchers_killed_and_cuts_under_load_lose_and_repeat_nothing(tmp_path: Path) -> None:
-    turns = ["master", "master", "worker", "launcher", "cut"]
+    turns = ["master", "worker", "launcher", "both", "cut"]
     outcome = faults.mixed(tmp_path / "place", 7, print, turns=turns, slots=4)
     assert outcome.broken == []
     assert (outcome.faults, outcome.acknowledged > 0) == (len(turns), True)
