@@ -71,9 +71,11 @@ def test_f43_an_old_grant_that_comes_again_starts_nothing(
     assert master.end(fence)[0].exit_code == 0
     proxy.cut()
     master.wait_hellos(2)
+    # If the answer to the first end was cut off, it has come again before this one ends.
+    master.run("print('x')\n")
     master.send(master.grant_message(fence, master.job_of(next(iter(master.blobs)))))
     assert "before" in master.wait(lambda: master.returned.get(fence), "the old grant").reason
-    assert len(master.started) == 1
+    assert len(master.started) == 2
 
 
 def test_f45_a_frame_too_large_ends_the_link_and_not_the_job(
