@@ -8,7 +8,7 @@ import pytest
 
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
-from titan.model.wire import CAUSE_START_FAILED
+from titan.model.wire import CAUSE_CANCELLED, CAUSE_START_FAILED
 
 HOSTILE_ARGS = (
     "plain", "", "two words", 'double"quote', "single'quote", "a|b", "a;b", "$HOME `id` $(id)", "new\nline", "tab\t",
@@ -47,19 +47,24 @@ def test_sixteen_files_of_one_name_run_side_by_side(
     assert [log for _, log in ends] == [f"ready\nI am number {n}\n" for n in range(16)]
 
 
-def test_a_grant_beyond_the_slots_goes_back(master: MasterDouble, worker: WorkerProcess) -> None:
-    fences = [master.grant("import signal\nprint('up')\nsignal.pause()\n") for _ in range(4)]
+def test_a_grant_beyond_the_slots_waits_for_one(master: MasterDouble, worker: WorkerProcess, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    leaves = (
+        "import signal\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: exit(open({str(left)!r}, 'w').close()))\n"
+        "print('up')\n"
+        "while True:\n    signal.pause()\n"
+    )
+    fences = [master.grant(leaves) for _ in range(4)]
     for fence in fences:
         master.wait_log(fence, "up\n")
-    fifth = master.grant("print('never')\n")
-    returned = master.wait(lambda: master.returned.get(fifth), "the fifth to come back")
-    assert returned.reason == "all 4 slots of the worker are taken"
-    assert fifth not in master.started
-    for fence in fences:
+    fifth = master.grant(f"import os\nprint(os.path.exists({str(left)!r}))\n")
+    master.cancel(fences[0])
+    assert master.end(fifth)[1] == "True\n"
+    for fence in fences[1:]:
         master.cancel(fence)
-    for fence in fences:
-        master.end(fence)
-    assert master.run("print('free again')\n")[1] == "free again\n"
+    assert [master.end(fence)[0].cause for fence in fences] == [CAUSE_CANCELLED] * 4
+    assert master.returned == {}
 
 
 def test_stdout_and_stderr_keep_their_order(master: MasterDouble, worker: WorkerProcess) -> None:
