@@ -170,8 +170,8 @@ def _exit_of(job: Document) -> int:
 def _interrupted(out: Output, master: Master, named: Named) -> int:
     """Leave the run alone; cancel it if another Ctrl+C comes at once."""
     again = f"titan logs -f {named.label}"
-    out.talk(f"\ndetached: run {named.label} goes on; {again} shows the rest; Ctrl+C again now cancels it")
     try:
+        out.talk(f"\ndetached: run {named.label} goes on; {again} shows the rest; Ctrl+C again now cancels it")
         time.sleep(SECOND_CTRL_C_S)
     except KeyboardInterrupt:
         master.cancel(named.run["id"])
