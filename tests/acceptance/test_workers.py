@@ -342,6 +342,17 @@ def test_worker_ls_says_who_is_there_and_what_each_offers(site: Site) -> None:
     assert {name: worker["devices"] for name, worker in workers.items()} == {site.home_worker: 2, "big": 0, "plain": 0}
 
 
+def test_a_worker_with_a_dead_address_joins_at_its_next(site: Site, client: TitanClient) -> None:
+    flags = ("--join", site.cluster.url, "--no-general", "--capability", "FAR")
+    worker = site.workers["far"] = JoinedWorker(site.cluster.home, "http://127.0.0.1:1", "far", *flags)
+    worker.wait_said(f"connected to {site.cluster.url}")
+    assert worker.said[0].endswith(f"; trying {site.cluster.url}\n")
+    asks = "import os\nprint(os.environ['TITAN_URL'])\n"
+    run = client.submit_job(TitanJob("asks", "asks.py", script_content=asks, requirement=["FAR"]))
+    assert run.wait(WAIT_S).status == "COMPLETED"
+    assert client.fetch_logs("asks") == f"{site.cluster.url}\n"
+
+
 def test_s23_everything_of_the_workers_is_private(site: Site, client: TitanClient) -> None:
     run = client.submit_dag("all", [site.job(f"j{tag}", requirement=tag) for tag in ("GENERAL", "GPU", "HIGH_MEM")])
     assert run.wait(WAIT_S).status == "COMPLETED"

@@ -28,7 +28,8 @@ class WorkerProcess:
         self._said: str | None = None
         ready, ready_there = os.pipe()
         parent_there, self.parent = os.pipe()
-        words = ["--home", str(home), "--join", master.url, "--name", "w", "--slots", "4"]
+        words = ["--home", str(home), "--name", "w", "--slots", "4"]
+        words += [] if "--join" in options else ["--join", master.url]
         fds = ["--parent-fd", str(parent_there), "--ready-fd", str(ready_there)]
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "titan.worker", *words, *fds, *options],

@@ -43,9 +43,12 @@ T = TypeVar("T")
 
 
 class MasterDouble:
-    """One Master on a port of its own. Attributes are read in `wait` and after it."""
+    """One Master on a port of its own. Attributes are read in `wait` and after it.
 
-    def __init__(self) -> None:
+    `over`: it stands over the database of that one, which is dead or about to be.
+    """
+
+    def __init__(self, over: "MasterDouble | None" = None) -> None:
         self.port = 0
         self.hellos: list[Hello] = []
         self.messages: list[WorkerMessage] = []
@@ -74,6 +77,10 @@ class MasterDouble:
         self._server: Server | None = None
         self._connections: set[ServerConnection] = set()
         self._sockets: set[ServerConnection] = set()
+        if over is not None:
+            for kept in ("logs", "dropped", "started", "begun", "ended", "returned", "blobs"):
+                setattr(self, kept, getattr(over, kept))
+            self._fence = 1_000
 
     @property
     def url(self) -> str:
@@ -212,6 +219,8 @@ class MasterDouble:
                 socket.transport.abort()
             self._connections.clear()
             self._sockets.clear()
+            # Whoever asked is gone.
+            self._released.set()
             await self._server.wait_closed()
             self._server = None
 

@@ -67,7 +67,7 @@ class Bench:
         self.sent: list[WorkerMessage | Piece] = []
         self.said: list[str] = []
         self.logs = Logs(folder / "spool", loop.call_soon_threadsafe, lambda _: None, lambda *_: None)
-        scripts = Scripts(folder / "scripts", "http://127.0.0.1:1", lambda: "token")
+        scripts = Scripts(folder / "scripts", lambda: "http://127.0.0.1:1", lambda: "token")
         (folder / "scripts" / SHA256).write_bytes(CONTENT)
         self.changed = asyncio.Event()
         self.attempts = Attempts(
@@ -76,7 +76,7 @@ class Bench:
             scripts,
             Workspaces(folder),
             Outbox(folder, "a-boot"),
-            JobEnvironment("http://127.0.0.1:1", folder / "python", {}),
+            JobEnvironment(lambda: "http://127.0.0.1:1", folder / "python", {}),
             Devices(devices, folder / "gpu", loop.call_later),
             "/the/python",
             Limits(),

@@ -19,14 +19,14 @@ from titan.worker.launcher.frames import boot_ms
 class Side:
     """A worker's link without a worker behind it."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, urls: list[str], folder: Path) -> None:
         (folder / "token").write_text(TOKEN)
         self.link = WorkerLink(2)
         self.orders: list[Order] = []
         self.said: list[str] = []
         self.answered: list[int] = []
         handler = Handler(self._hello, self.orders.extend, self._read_log, self.answered.append, self.said.append)
-        self.connection = Connection(url, folder / "token", self.link, handler)
+        self.connection = Connection(urls, folder / "token", self.link, handler)
 
     def _hello(self) -> Hello:
         return Hello("w", "i", "b", 1, "v", ("GENERAL",), 2, self.link.hello(boot_ms()))
@@ -40,11 +40,11 @@ class Side:
         self.link.started(fence, 0)
 
 
-def connected(url: str, folder: Path, story: Callable[[Side], Coroutine[Any, Any, None]]) -> Side:
+def connected(url: str | list[str], folder: Path, story: Callable[[Side], Coroutine[Any, Any, None]]) -> Side:
     """Run `story` beside a connection; return what it left."""
 
     async def play() -> Side:
-        side = Side(url, folder)
+        side = Side([url] if isinstance(url, str) else url, folder)
         link = asyncio.create_task(side.connection.run())
         await side.connection.welcomed.wait()
         await story(side)

@@ -152,7 +152,8 @@ class Tree:
         self._reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         made, self._dots = TREES[name]
         prelude = PRELUDE.format(mark=str(path))
-        self.script = f"{prelude}\n{before}\n{made.format(shell=SHELL)}\n{after}\n"
+        shape = made.format_map({"shell": SHELL})
+        self.script = f"{prelude}\n{before}\n{shape}\n{after}\n"
         self._dots += after == "stay()"
 
     def wait_up(self) -> None:

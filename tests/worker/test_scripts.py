@@ -17,7 +17,7 @@ CONTENT = "print('x')\n" * 10_000
 
 
 def scripts_of(master: MasterDouble, tmp_path: Path, token: str = TOKEN) -> Scripts:
-    return Scripts(tmp_path / "scripts", master.url, lambda: token)
+    return Scripts(tmp_path / "scripts", lambda: master.url, lambda: token)
 
 
 def test_many_waiters_cause_one_fetch(master: MasterDouble, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_fetch_waits_for_the_master(master: MasterDouble, tmp_path: Path) -> N
 def test_a_refused_token_is_tried_again(master: MasterDouble, tmp_path: Path) -> None:
     sha256 = master.add_blob(CONTENT)
     tokens = ["old", "old", TOKEN]
-    scripts = Scripts(tmp_path / "scripts", master.url, lambda: tokens.pop(0))
+    scripts = Scripts(tmp_path / "scripts", lambda: master.url, lambda: tokens.pop(0))
     assert asyncio.run(scripts.fetch(sha256)).read_text() == CONTENT
     assert tokens == []
 

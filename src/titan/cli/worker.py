@@ -31,7 +31,13 @@ def command() -> None:
 
 
 @command.command("start", cls=ListsCommand)
-@click.option("--join", metavar="URL", help="The Master to work for; where clients look unless said.")
+@click.option(
+    "--join",
+    "joins",
+    multiple=True,
+    metavar="URL",
+    help="The Master to work for; where clients look unless said. Repeated: further addresses of the same Master.",
+)
 @click.option("--name", metavar="N", help="Its name; HOST-1, HOST-2, ... unless said.")
 @click.option(
     "--token-file",
@@ -44,7 +50,7 @@ def command() -> None:
 @worker_options
 def start(
     *,
-    join: str | None,
+    joins: tuple[str, ...],
     name: str | None,
     token_file: Path | None,
     pass_env: str | None,
@@ -59,22 +65,22 @@ def start(
     if problem:
         raise click.UsageError(problem)
     given = {
-        "--join": _address(join),
         "--name": name,
         "--token-file": str(token_file.resolve()) if token_file else None,
         "--pass-env": pass_env,
         "--slots": None if slots is None else str(slots),
     }
-    words = [word for option, value in given.items() if value is not None for word in (option, value)]
+    words = [word for url in _addresses(joins) for word in ("--join", url)]
+    words += [word for option, value in given.items() if value is not None for word in (option, value)]
     words += [word for tag in capabilities for word in ("--capability", tag)]
     words += ["--no-general"] if no_general else []
     command_line = [sys.executable, "-P", "-m", "titan.worker", "--home", home_folder(os.environ), *words]
     os.execve(sys.executable, command_line, clean_environment())  # noqa: S606 - our own interpreter and module
 
 
-def _address(join: str | None) -> str:
+def _addresses(joins: tuple[str, ...]) -> list[str]:
     try:
-        return Finder(url=join).endpoints()[0].url
+        return [endpoint.url for join in joins or (None,) for endpoint in Finder(url=join).endpoints()]
     except Invalid as error:
         raise Invalid(error.message.replace("from url=", "behind --join"), hint=error.hint) from None
 

@@ -43,7 +43,8 @@ def read_arguments(words: list[str]) -> Config:
     """Return what `words` ask for; leaves with exit code 2 and a message when they cannot be understood."""
     parser = argparse.ArgumentParser("titan.worker", description="Run one worker.", allow_abbrev=False)
     parser.add_argument("--home", type=Path, required=True, help="where the token is; makes workers/NAME in it")
-    parser.add_argument("--join", type=_url, required=True, metavar="URL", help="the Master to work for")
+    join = "the Master to work for; given again, another address of it"
+    parser.add_argument("--join", type=_url, action="append", required=True, metavar="URL", help=join)
     parser.add_argument("--name", type=_id("worker name"), help="HOST-1, HOST-2, ... unless said")
     parser.add_argument("--slots", type=_slots, default=len(os.sched_getaffinity(0)), help="jobs at a time")
     parser.add_argument("--capability", type=_id("capability"), action="append", default=[], metavar="TAG")
@@ -59,7 +60,7 @@ def read_arguments(words: list[str]) -> Config:
         parser.error("--no-general leaves the worker without any tag: name one with --capability")
     return Config(
         home=given.home,
-        url=given.join,
+        urls=tuple(dict.fromkeys(given.join)),
         name=given.name or "",
         slots=given.slots,
         capabilities=capabilities,

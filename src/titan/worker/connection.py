@@ -2,12 +2,14 @@
 
 Renewals are written straight to the socket every period, whatever else waits to be sent, and a link whose
 renewals are not answered for three periods is dropped. Waits between attempts are drawn from a growing,
-capped window from the first one on, so that a thousand workers do not knock at once.
+capped window from the first one on, so that a thousand workers do not knock at once. Where a Master has several
+addresses, the next is taken after a try that ended without a welcome, and the one that welcomed is kept.
 """
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -78,23 +80,23 @@ class Handler:
 
 
 class Connection:
-    """One worker's link to the Master at `url`, over and over.
+    """One worker's link to its Master at any of `urls`, over and over.
 
-    `beside`: the Master was started with us, so the first connection is worth a word only when it takes long.
+    `url` is where the last welcome came from, the first of `urls` before any. `beside`: the Master was started with
+    us, so the first connection is worth a word only when it takes long.
     """
 
-    def __init__(self, url: str, token_file: Path, link: WorkerLink, handler: Handler, *, beside: bool = False) -> None:
-        parts = urlsplit(url)
-        self._uri = f"ws://{parts.netloc}/api/v1/worker"
-        self._url = url
-        loopback = parts.hostname in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
-        self._retry_s_max = RETRY_S_MAX_LOOPBACK if loopback else RETRY_S_MAX
+    def __init__(
+        self, urls: Sequence[str], token_file: Path, link: WorkerLink, handler: Handler, *, beside: bool = False
+    ) -> None:
+        self._urls = deque(urls)
+        self.url = urls[0]
         self._token_file = token_file
         self._link = link
         self._handler = handler
         self._socket: ClientConnection | None = None
         self._wake = asyncio.Event()
-        self._said = ""
+        self._said: dict[str, str] = {}
         self._quiet_until_ms = boot_ms() + QUIET_START_MS if beside else 0
         self.welcomed = asyncio.Event()
 
@@ -103,16 +105,19 @@ class Connection:
         window_s = RETRY_S_START
         while True:
             begun_ms = boot_ms()
+            url = self._urls[0]
+            # Put behind the others until it welcomes us.
+            self._urls.rotate(-1)
             try:
-                await self._connect_once()
+                await self._connect_once(url)
             except (OSError, InvalidHandshake, ConnectionClosed, Refused) as error:
-                self._tell(error)
+                self._tell(url, error)
             finally:
                 self._socket = None
                 self._link.disconnected()
             if boot_ms() - begun_ms > STABLE_MS:
                 window_s = RETRY_S_START
-            await asyncio.sleep(random.uniform(0, min(window_s, self._retry_s_max)))  # noqa: S311 - jitter
+            await asyncio.sleep(random.uniform(0, min(window_s, _retry_s_max(self._urls[0]))))  # noqa: S311 - jitter
             window_s = min(window_s * 2, RETRY_S_MAX)
 
     def wake(self) -> None:
@@ -131,10 +136,10 @@ class Connection:
         except (OSError, UnicodeDecodeError) as error:
             raise Refused(f"no token to show: {self._token_file}: {error}") from error
 
-    async def _connect_once(self) -> None:
+    async def _connect_once(self, url: str) -> None:
         headers = {"Authorization": f"Bearer {self.token()}"}
         socket = await connect(
-            self._uri,
+            f"ws://{urlsplit(url).netloc}/api/v1/worker",
             additional_headers=headers,
             user_agent_header="titan-worker",
             compression=None,
@@ -146,7 +151,7 @@ class Connection:
         )
         self._socket = socket
         try:
-            await self._serve(socket)
+            await self._serve(socket, url)
         except ConnectionClosed as closed:
             if closed.rcvd is not None and closed.rcvd.code == CLOSE_REPLACED:
                 raise Replaced from closed
@@ -157,7 +162,7 @@ class Connection:
         finally:
             await socket.close()
 
-    async def _serve(self, socket: ClientConnection) -> None:
+    async def _serve(self, socket: ClientConnection, url: str) -> None:
         await socket.send(_frame(self._handler.hello()))
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
@@ -166,11 +171,12 @@ class Connection:
             raise Refused("no welcome came") from error
         if not isinstance(first, Welcome):
             raise Refused("the first message was not a welcome")
+        self._keep(url)
         self._handler.obey(self._link.welcome(first))
         self._handler.answered(self._link.answered_ms)
-        self._said = ""
+        self._said.clear()
         if not self._quiet():
-            self._handler.say(f"connected to {self._url}")
+            self._handler.say(f"connected to {url}")
         self.welcomed.set()
         self._wake.set()
         helpers = [asyncio.create_task(self._send(socket)), asyncio.create_task(self._renew(socket))]
@@ -251,17 +257,27 @@ class Connection:
             await asyncio.sleep(RENEW_EVERY_MS / 1000)
         self._handler.say("the Master does not answer; making a new connection")
 
-    def _tell(self, error: Exception) -> None:
+    def _keep(self, url: str) -> None:
+        self.url = url
+        while self._urls[0] != url:
+            self._urls.rotate(1)
+
+    def _tell(self, url: str, error: Exception) -> None:
         text = str(error) or type(error).__name__
         if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
             text = f"the Master does not take the token in {self._token_file}"
         # While it is away there is one line, not one a second.
-        if text != self._said and not self._quiet():
-            self._said = text
-            self._handler.say(f"{self._url}: {text}; trying again")
+        if text != self._said.get(url) and not self._quiet():
+            self._said[url] = text
+            self._handler.say(f"{url}: {text}; trying {'again' if url == self._urls[0] else self._urls[0]}")
 
     def _quiet(self) -> bool:
         return not self.welcomed.is_set() and boot_ms() < self._quiet_until_ms
+
+
+def _retry_s_max(url: str) -> float:
+    host = urlsplit(url).hostname or ""
+    return RETRY_S_MAX_LOOPBACK if host in ("localhost", "::1") or host.startswith("127.") else RETRY_S_MAX
 
 
 def _frame(*messages: WorkerMessage) -> bytes:

@@ -6,7 +6,7 @@ and tokens of whoever started the worker stay with the worker.
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,14 +22,16 @@ PASSED_PREFIX = "LC_"
 class JobEnvironment:
     """Builds the environment of every job of one worker.
 
-    `url` is the Master's, `site` the folder made by `install_site`, `base` the worker's own environment.
+    `url` says the Master's at the time of a start, `site` is the folder made by `install_site`, `base` the worker's own
+    environment.
     """
 
-    def __init__(self, url: str, site: Path, base: Mapping[str, str], pass_env: Iterable[str] = ()) -> None:
+    def __init__(
+        self, url: Callable[[], str], site: Path, base: Mapping[str, str], pass_env: Iterable[str] = ()
+    ) -> None:
         names = PASSED | set(pass_env)
         self._base = {name: base[name] for name in base if name in names or name.startswith(PASSED_PREFIX)}
-        parts = urlsplit(url)
-        self._base |= {"TITAN_URL": url, "TITAN_HOST": parts.hostname or "", "TITAN_PORT": str(parts.port or 80)}
+        self._url = url
         if base.get("TITAN_CA"):
             self._base["TITAN_CA"] = base["TITAN_CA"]
         self._site = str(site)
@@ -39,8 +41,13 @@ class JobEnvironment:
 
         `devices` is what it may see of this machine's GPUs, whatever it says itself; None leaves it to the job.
         """
+        url = self._url()
+        parts = urlsplit(url)
         values = {
             **self._base,
+            "TITAN_URL": url,
+            "TITAN_HOST": parts.hostname or "",
+            "TITAN_PORT": str(parts.port or 80),
             **spec.env,
             "TITAN_TOKEN": grant.token,
             "TITAN_RUN_ID": grant.run_id,

@@ -50,10 +50,13 @@ class NameTaken(Exception):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """What a worker is told at its start. `name` "": the first free HOST-N. Descriptors: -1 for none."""
+    """What a worker is told at its start.
+
+    `urls` are addresses of one Master. `name` "": the first free HOST-N. Descriptors: -1 for none.
+    """
 
     home: Path
-    url: str
+    urls: tuple[str, ...]
     name: str
     slots: int
     capabilities: tuple[str, ...]
@@ -106,7 +109,7 @@ class Worker:
         self._progress = asyncio.Event()
         self._link = WorkerLink(config.slots)
         handler = Handler(self._hello, self._obey, self._read_log, self._answered, self.say)
-        self._connection = Connection(config.url, config.token_file, self._link, handler, beside=config.parent_fd >= 0)
+        self._connection = Connection(config.urls, config.token_file, self._link, handler, beside=config.parent_fd >= 0)
         folder = name.folder
         # Beside the workers' folders, where no worker's name can be.
         self._devices = Devices(self._found(environ), folder.parent / ".gpu", self._loop.call_later)
@@ -126,10 +129,10 @@ class Worker:
         self._attempts = Attempts(
             self._link,
             self._logs,
-            Scripts(folder / "scripts", config.url, self._connection.token),
+            Scripts(folder / "scripts", self._master, self._connection.token),
             Workspaces(folder),
             self._outbox,
-            JobEnvironment(config.url, folder / "python", environ, config.pass_env),
+            JobEnvironment(self._master, folder / "python", environ, config.pass_env),
             self._devices,
             sys.executable,
             limits,
@@ -143,6 +146,9 @@ class Worker:
     def say(self, text: str) -> None:
         """Tell the person who started it."""
         print(f"worker {self._name.name}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - it is its voice
+
+    def _master(self) -> str:
+        return self._connection.url
 
     def _found(self, environ: Mapping[str, str]) -> tuple[Device, ...]:
         if GPU not in self._config.capabilities:

@@ -28,9 +28,9 @@ class ScriptGone(Exception):
 
 
 class Scripts:
-    """The cache below `folder`. `token` is asked anew for each fetch."""
+    """The cache below `folder`. `url` (the Master's) and `token` are asked anew for each try."""
 
-    def __init__(self, folder: Path, url: str, token: Callable[[], str]) -> None:
+    def __init__(self, folder: Path, url: Callable[[], str], token: Callable[[], str]) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._url = url
@@ -73,7 +73,7 @@ class Scripts:
                 window_s = min(_RETRY_S_MAX, window_s * 2)
 
     def _download(self, sha256: str, path: Path) -> None:
-        parts = urlsplit(self._url)
+        parts = urlsplit(self._url())
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIMEOUT_S)
         try:
             headers = {"Authorization": f"Bearer {self._token()}"}
