@@ -223,6 +223,33 @@ def test_a_child_runs_on_its_parents_worker_until_that_worker_is_stopped(site: S
     assert entry.worker == site.home_worker
 
 
+def test_a_worker_stopped_in_order_gives_back_what_it_did_not_begin_as_good_as_new(
+    site: Site, client: TitanClient
+) -> None:
+    leaver = site.start_worker("leaver", "--slots", "1", "--no-general", "--capability", "LEAVE").wait_connected()
+    # After jobs that were short enough on this machine, one more than there are slots is sent ahead and comes back.
+    short = client.submit_dag("short", [site.job(f"short{number}", requirement="LEAVE") for number in range(8)])
+    assert short.wait(WAIT_S).status == "COMPLETED"
+    held = site.job("held", waits=True, requirement="LEAVE", priority=2)
+    behind = [f"behind{number}" for number in range(5)]
+    run = client.submit_dag("left", [held, *(site.job(name, requirement="LEAVE") for name in behind)])
+    site.pipes.told(1)
+    assert leaver.stop() == 0
+    for name in behind:
+        said = client.explain(f"{run.id}/{name}")
+        assert (said["state"], said["reason"]) == ("QUEUED", "NO_WORKER_WITH_CAPABILITY"), said
+    site.start_worker("heir", "--no-general", "--capability", "LEAVE")
+    site.pipes.told(1)
+    site.pipes.go(1)
+    assert run.wait(WAIT_S).status == "COMPLETED"
+    ran = [entry for entry in site.ledger() if not entry.job.startswith("short")]
+    assert sorted(entry[:3] for entry in ran) == [
+        *((name, 1, "heir") for name in behind),
+        ("held", 1, "leaver"),
+        ("held", 2, "heir"),
+    ]
+
+
 def test_a_job_waits_with_a_reason_for_a_capability_and_runs_when_a_worker_joins(
     site: Site, client: TitanClient
 ) -> None:

@@ -1,7 +1,7 @@
 """Workers as people see them, and having one leave."""
 
 from tests.api.master import Master
-from titan.model.wire import Drain, Returned
+from titan.model.wire import Drain, Draining, Grant, Renew, RenewAck, Returned
 
 
 def listed(master: Master, name: str) -> dict[str, object]:
@@ -32,3 +32,22 @@ def test_a_worker_nobody_knows_cannot_be_drained(master: Master) -> None:
     for name in ("nobody", "..%2Fup", "x" * 300):
         answer = master.post(f"/workers/{name}/drain")
         assert (answer.status, answer.code) == (404, "not_found"), name
+
+
+def test_what_a_leaving_worker_gives_back_goes_to_another_and_nothing_comes_to_it_again(master: Master) -> None:
+    with master.worker(name="leaving", slots=2, capabilities=("PAIR",)) as leaving:
+        jobs = [{**leaving.job(f"pair{number}"), "requirement": ["PAIR"]} for number in range(5)]
+        run = master.submit(*jobs)["id"]
+        grants = [leaving.grant(), leaving.grant()]
+        with master.worker(name="other", slots=5, capabilities=("PAIR",)) as other:
+            leaving.say(Draining(), *(Returned(grant.fence) for grant in grants))
+            taken = [other.start() for _ in jobs]
+            assert {(grant.job_id, grant.attempt) for grant in taken} == {(f"pair{number}", 1) for number in range(5)}
+            for grant in taken:
+                other.end(grant)
+            assert master.get(f"/runs/{run}/wait?timeout_s=60").json["run"]["state"] == "COMPLETED"
+        # An answer after all that was decided: no grant stands before it.
+        leaving.say(Renew(1))
+        while not list(leaving.heard(RenewAck)):
+            leaving.hear()
+        assert list(leaving.heard(Grant)) == []

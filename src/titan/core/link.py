@@ -134,7 +134,6 @@ class WorkerLink:
         self.epoch = 0
         self.online = False
         self.draining = False
-        self._drain_reason = ""
         self._linked = False
         self._attempts: dict[int, _Attempt] = {}
         self._waiting: dict[int, tuple[int, int, Grant]] = {}
@@ -223,7 +222,7 @@ class WorkerLink:
         if fence in self._gone:
             self._say(Returned(fence, "the worker was granted this attempt before"))
         elif self.draining:
-            self._say(Returned(fence, self._drain_reason))
+            self._say(Returned(fence))
         elif len(self._waiting) >= self.slots + WAITING_MAX:
             self._say(Returned(fence, f"{len(self._waiting)} attempts wait at the worker already"))
         else:
@@ -338,13 +337,15 @@ class WorkerLink:
         orders: list[Order] = []
         for fence, attempt in list(self._attempts.items()):
             if not attempt.handed:
-                orders += [Abandon(fence), *self.returned(fence, self._drain_reason)]
+                orders += [Abandon(fence), *self.returned(fence, "")]
         return orders
 
     def leave(self) -> list[Order]:
-        """Leave in order: say so first, or the same jobs would come back; then drain, and end what runs."""
+        """Leave in order: say so first, or the same jobs would come back; then drain, and end what runs.
+
+        What comes back is as good as new: no reason is given, which would hold it up for a moment.
+        """
         self._say(Draining())
-        self._drain_reason = "the worker is stopping"
         orders = self.drain()
         for fence, attempt in self._attempts.items():
             if attempt.ended is None:

@@ -244,9 +244,8 @@ def test_leaving_is_said_first_then_all_goes_back_or_ends() -> None:
     assert orders == [*gone, Kill(1, CAUSE_WORKER_STOP, 10_000)]
     assert not link.hand_over(3)
     assert link.grant(grant(6)) == []
-    reason = "the worker is stopping"
     assert link.owes
-    assert link.next_frame(0) == [Draining(), *(Returned(fence, reason) for fence in (3, 4, 5, 6))]
+    assert link.next_frame(0) == [Draining(), *(Returned(fence) for fence in (3, 4, 5, 6))]
     assert link.ended(Ended(1, 143, 15)) == []
 
 

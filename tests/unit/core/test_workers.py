@@ -12,6 +12,7 @@ from titan.core.events import (
     PrepareStop,
     WorkerConnected,
     WorkerDisconnected,
+    WorkerDraining,
     WorkerRenewed,
 )
 from titan.core.workers import FORGET_WORKER_MS
@@ -28,6 +29,18 @@ def h() -> Harness:
     harness = Harness()
     harness.worker(slots=2)
     return harness
+
+
+def test_what_a_leaving_worker_gives_back_is_anothers_at_once() -> None:
+    h = Harness()
+    h.worker("leaver", slots=1)
+    h.submit(job("a"))
+    (grant,) = h.grants
+    h.worker("other", slots=1)
+    h.tell(WorkerDraining("leaver", "1"))
+    h.tell(AttemptReturned("leaver", "1", grant.fence, ""))
+    (again,) = h.messages(Grant, "other")
+    assert (again.job_id, again.attempt, again.fence > grant.fence) == ("a", 1, True)
 
 
 def welcome(h: Harness) -> Welcome:
