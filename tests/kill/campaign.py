@@ -44,6 +44,7 @@ class Campaign:
         self.client = self.parts.client()
         self.loads: list[Load] = []
         self.acknowledged: dict[str, Shape] = {}
+        self.dead: set[Key] = set()
         self.broken: list[str] = []
         self.faults = 0
         self.watches: list[Watch] = []
@@ -95,6 +96,14 @@ class Campaign:
         """Whether the Master that runs now has all workers."""
         known = {worker["name"] for worker in self.client.list_workers() if worker["connected"]}
         return known >= self.parts.workers.keys()
+
+    def is_dead(self, key: Key) -> bool:
+        """Whether the Master has given up this job."""
+        run, job = key
+        found = [each for each in self.client.list_runs(name=run) if each.name == run]
+        if any(view["id"] == job and view["state"] == "DEAD" for each in found for view in self.client.list_jobs(each)):
+            self.dead.add(key)
+        return key in self.dead
 
     def pause(self, seconds: float) -> None:
         """Let everything go on for a while."""

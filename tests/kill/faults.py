@@ -20,6 +20,7 @@ BUSY_S = 300.0
 # A worker gives its jobs TERM this long before a lease ends, counted from its last answered renewal.
 TERM_BEFORE_S = 15
 RENEWED_S = 5
+ASK_AFTER_MS = 2_000
 SHORT_LEASE_S = 30
 
 
@@ -86,7 +87,8 @@ def kill_workers(
 
 
 def _on(campaign: Campaign, worker: str) -> dict[Key, Line]:
-    return {key: line for key, line in campaign.ledger.living().items() if line.worker == worker}
+    living = campaign.ledger.living().items()
+    return {key: line for key, line in living if line.worker == worker and key not in campaign.dead}
 
 
 def _kill_one(campaign: Campaign, kind: str) -> str:
@@ -132,8 +134,10 @@ def _run_again(campaign: Campaign, kind: str, concerned: dict[Key, Line], begun_
     ledger = campaign.ledger
 
     def settled(line: Line) -> bool:
-        starts = ledger.starts[line.key]
-        return starts[-1].fence > line.fence or line.key in ledger.ended or len(starts) >= 3
+        if ledger.starts[line.key][-1].fence > line.fence or line.key in ledger.ended:
+            return True
+        # An attempt that was lost before its first line counts too, so only the Master knows who is DEAD.
+        return boot_ms() > begun_ms + ASK_AFTER_MS and campaign.is_dead(line.key)
 
     if not until(lambda: ledger.look() is ledger and all(map(settled, concerned.values())), AGAIN_S):
         late = [f"{line.run}/{line.job} fence {line.fence}" for line in concerned.values() if not settled(line)]

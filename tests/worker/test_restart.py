@@ -9,11 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
 from tests.worker.processes import FAMILY, HEAD, IGNORE_TERM, STAY, Death, alive, pids_in
 from titan.model.wire import CAUSE_LOST, CLOSE_STOPPING, Ended
 from titan.worker import outbox
+from titan.worker.sweep import Sweep
 
 KEEP_UP = IGNORE_TERM + FAMILY + "name = 'main'\n" + STAY
 NAMES = ("plain", "session", "daemon", "stranger", "main")
@@ -107,6 +110,20 @@ def test_f28_worker_and_launcher_killed_at_once(master: MasterDouble, start_work
         kill(stranger)
 
 
+def test_f28_a_process_that_began_while_the_others_were_looked_at_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = {"TITAN_WORKDIR": f"{tmp_path}/jobs/7", "TITAN_FENCE": "7"}
+    listed = os.listdir("/proc")
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], env=mark) as left:
+        listings = [listed]
+        real = os.listdir
+        monkeypatch.setattr(os, "listdir", lambda path: listings.pop() if listings else real(path))
+        swept = Sweep(tmp_path).run()
+        left.kill()
+    assert swept == (1, 0)
+
+
 def test_a_launcher_that_does_not_leave_is_killed(master: MasterDouble, start_worker: StartWorker) -> None:
     first = start_worker()
     fence = master.grant(HEAD + "name = 'main'\n" + STAY)
@@ -156,7 +173,7 @@ def test_f50_a_main_process_that_ended_by_itself_has_ended_whatever_it_left(
 ) -> None:
     # What it leaves keeps it from being told for half a second, in which the worker is killed.
     first = start_worker()
-    fence = master.grant(IGNORE_TERM + FAMILY + "name = 'main'\nprint(name, os.getpid(), flush=True)\nos.read(0, 1)\n")
+    fence = master.grant(KEEP_UP)
     launcher = Death(first.launcher_pid)
     pids = family_up(master, fence)
     main, left = Death(pids["main"]), [Death(pid) for pid in pids.values()]

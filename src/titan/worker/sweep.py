@@ -27,6 +27,9 @@ from pathlib import Path
 LAUNCHER_LEAVES_S = 2.0
 # What the kernel cannot end (a hanging disk) holds up the worker no longer than this.
 PATIENCE_S = 30.0
+# In one look; who forks faster than that is looked for again. Strangers that do must not hold up the worker.
+LISTINGS_MAX = 50
+EMPTY_LOOKS_MAX = 5
 _MS_PER_TICK = 1000 / os.sysconf("SC_CLK_TCK")
 
 
@@ -116,9 +119,11 @@ class Sweep:
         """Kill until nothing is left; return how many were killed, and how many of them would not die in time."""
         deadline_s = time.monotonic() + patience_s
         killed: set[tuple[int, int]] = set()
+        empty = 0
         while True:
-            found = self._find()
-            if not found:
+            found, complete = self._find()
+            empty = 0 if found else empty + 1
+            if not found and (complete or empty >= EMPTY_LOOKS_MAX):
                 return len(killed), 0
             try:
                 for _, pinned in found:
@@ -131,14 +136,27 @@ class Sweep:
             if left or time.monotonic() >= deadline_s:
                 return len(killed), max(left, 1)
 
-    def _find(self) -> list[tuple[Process, Pinned]]:
-        """Return all processes that are surely ours, pinned."""
+    def _find(self) -> tuple[list[tuple[Process, Pinned]], bool]:
+        """Return all processes that are surely ours, pinned, and whether every process was looked at.
+
+        A chain of forks, each parent gone before it is looked at, shows as numbers that were not listed before. So
+        it is listed again until no number is new: what lives then was looked at while it lived.
+        """
         mine = set(_line_of_descent())
-        others = {seen.pid: seen for seen in map(look, _pids()) if seen is not None and seen.pid not in mine}
+        listed: set[int] = set()
+        others: dict[int, Process] = {}
         ours: dict[int, tuple[Process, Pinned]] = {}
-        for seen in others.values():
-            if self._marked(seen.pid) or self._of_session(seen):
-                self._take(seen.pid, ours, lambda now: self._marked(now.pid) or self._of_session(now))
+        for _ in range(LISTINGS_MAX):
+            fresh = set(_pids()) - listed
+            if not fresh:
+                break
+            listed |= fresh
+            for seen in map(look, fresh - mine):
+                if seen is None:
+                    continue
+                others[seen.pid] = seen
+                if self._marked(seen.pid) or self._of_session(seen):
+                    self._take(seen.pid, ours, lambda now: self._marked(now.pid) or self._of_session(now))
         # Whoever descends from these, or shares a job's session with them, is ours as long as they live.
         known = 0
         while known != len(ours):
@@ -147,7 +165,7 @@ class Sweep:
             for seen in others.values():
                 if seen.pid not in ours and (seen.parent in ours or seen.session in held):
                     self._take(seen.pid, ours, lambda now: self._related(now, ours))
-        return list(ours.values())
+        return list(ours.values()), not fresh
 
     def _take(self, pid: int, ours: dict[int, tuple[Process, Pinned]], proves: Callable[[Process], bool]) -> None:
         """Pin `pid`, look again, and keep it if that still proves it ours and it lived all the while."""
