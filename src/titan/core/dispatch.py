@@ -1,4 +1,4 @@
-"""From ready to granted: the queues, and the loop that empties them into free slots.
+"""From ready to granted: the queues, and the loop that empties them into free slots, then into those soon free.
 
 Among queues that a free worker could serve, the one whose foremost job has the highest priority goes
 first, the longest waiting among equals; every 16th grant goes to the queue with the oldest job, as inside
@@ -8,14 +8,14 @@ follows in the next slice.
 
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from titan.core import reasons
+from titan.core.ahead import Ahead
 from titan.core.lending import level_of
 from titan.core.matching import Candidates, refusal
 from titan.core.memory import ATTEMPT_COLUMNS as COLUMNS
 from titan.core.memory import LEASE_GRACE_S, Attempt, Job, Memory, Worker
-from titan.core.queues import AGEING_PERIOD, ReadyQueue
+from titan.core.queues import AGEING_PERIOD, QueueKey, ReadyQueue
 from titan.core.states import JobEvent
 from titan.model.states import AttemptState, JobState
 from titan.model.wire import Grant
@@ -24,18 +24,12 @@ GRANTS_A_SLICE = 256
 LOOKS_A_SLICE = 1_000
 
 
-class QueueKey(NamedTuple):
-    """What the jobs of one queue have in common: the tags they need, the worker they are pinned to ("")."""
-
-    tags: frozenset[str]
-    pinned_to: str
-
-
 class Dispatcher:
     """The ready queues of one scheduler."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
+        self.ahead = Ahead(memory)
         self.queues: dict[QueueKey, ReadyQueue] = {}
         self.grants = 0
         self.wanted = False
@@ -95,29 +89,39 @@ class Dispatcher:
         """Grant what can be granted; return True when more is left than one slice takes."""
         if not self.wanted:
             return False
-        served = self._servable()
+        left = self._empty_into(self._servable(), GRANTS_A_SLICE)
+        if left and self.queues:
+            left = self._empty_into(self.ahead.servable(self.queues), left, ahead=True)
+        if not left:
+            return True
+        self.wanted = False
+        self.ahead.recall(self.queues)
+        return False
+
+    def _empty_into(self, served: dict[QueueKey, Candidates], left: int, ahead: bool = False) -> int:
+        """Grant to the workers in `served`, or send ahead; return how many more the slice takes, 0: there are more."""
         looks = 0
-        for _ in range(GRANTS_A_SLICE):
+        while left and looks <= LOOKS_A_SLICE:
+            left -= 1
             looks += len(served)
             choice = self._choose(served)
             if choice is not None:
                 key, worker = choice
                 job = self.queues[key].take()
-            elif (deeper := self._choose_deeper()) is not None:
+            elif not ahead and (deeper := self._choose_deeper()) is not None:
                 key, worker, job = deeper
             else:
-                self.wanted = False
-                return False
+                return left + 1
             self._drop_if_empty(key)
             if key not in self.queues:
                 served.pop(key, None)
             if self.memory.is_cancelled(job):
                 continue  # its cancel is on the way; once that is acknowledged, nothing of the run is granted
             self.grants += 1
-            self._grant(job, worker)
-            if looks > LOOKS_A_SLICE:
-                break
-        return True
+            attempt = self._grant(job, worker)
+            if ahead:
+                self.ahead.sent(worker, attempt)
+        return 0
 
     def _servable(self) -> dict[QueueKey, Candidates]:
         """Return for each queue the workers free for it now."""
@@ -161,7 +165,7 @@ class Dispatcher:
                     return key, min(fitting, key=lambda each: (each.beyond, each.name)), job
         return None
 
-    def _grant(self, job: Job, worker: Worker) -> None:
+    def _grant(self, job: Job, worker: Worker) -> Attempt:
         memory = self.memory
         fence = memory.next_fence()
         memory.move(job, JobEvent.ASSIGN, fence=fence, attempt=job.attempt + 1, worker=worker.name, reason="")
@@ -182,6 +186,7 @@ class Dispatcher:
             spec=job.spec, token="", idempotency_key=idempotency_key(job), agent_run_id=agent_run_id,
         )  # fmt: skip
         memory.send(worker.name, worker.incarnation, grant)
+        return attempt
 
     def _queue(self, job: Job) -> ReadyQueue:
         key = QueueKey(job.tags, job.pinned_to)

@@ -132,6 +132,9 @@ class Explainer:
             details["lease_left_s"] = left_s
             message = f"worker {job.worker} is away; its lease ends in {left_s:.0f} s, then the job is lost with it"
             return reasons.WAIT_LEASE, message, details
+        if attempt.ahead:
+            message = f"sent ahead to worker {job.worker}, which starts it when a slot there is free"
+            return reasons.WAIT_AHEAD, message, details
         if job.state == JobState.ASSIGNED:
             return reasons.WAIT_START, f"sent to worker {job.worker}, which has not reported the start", details
         if job.fence in self.memory.waits:

@@ -22,10 +22,10 @@ IS_NOT_THE_PINNED_ONE = "IS_NOT_THE_PINNED_ONE"
 _GENERAL_ONLY = frozenset({GENERAL})
 
 
-def refusal(worker: Worker, tags: frozenset[str], pinned_to: str, level: int = 0) -> str | None:
+def refusal(worker: Worker, tags: frozenset[str], pinned_to: str, level: int = 0, ahead: bool = False) -> str | None:
     """Return why `worker` may not take a job needing `tags` now, the lasting reasons first; None: it may.
 
-    `level`: how deep below waiting jobs the job's run is.
+    `level`: how deep below waiting jobs the job's run is. `ahead`: to wait there until a slot is free.
     """
     if pinned_to and worker.name != pinned_to:
         return IS_NOT_THE_PINNED_ONE
@@ -37,7 +37,7 @@ def refusal(worker: Worker, tags: frozenset[str], pinned_to: str, level: int = 0
         return IS_DRAINING
     if worker.lacks_device(tags):
         return NO_FREE_DEVICE
-    if worker.free <= 0:
+    if (worker.room if ahead else worker.free) <= 0:
         return IS_FULL
     if is_crowded(worker, level):
         return IS_CROWDED
@@ -52,12 +52,13 @@ class Candidates:
     round of grants: in between workers only fill up, so a rank only falls and is looked at again when it leads.
     """
 
-    __slots__ = ("_heap", "_spare_tagged", "_tags")
+    __slots__ = ("_ahead", "_heap", "_spare_tagged", "_tags")
 
-    def __init__(self, workers: Iterable[Worker], tags: frozenset[str], pinned_to: str) -> None:
+    def __init__(self, workers: Iterable[Worker], tags: frozenset[str], pinned_to: str, ahead: bool = False) -> None:
+        self._ahead = ahead
         self._tags = tags
         self._spare_tagged = tags <= _GENERAL_ONLY
-        feasible = [worker for worker in workers if refusal(worker, tags, pinned_to) is None]
+        feasible = [worker for worker in workers if refusal(worker, tags, pinned_to, ahead=ahead) is None]
         self._heap = [(self._rank(worker), worker) for worker in feasible]
         heapq.heapify(self._heap)
 
@@ -65,7 +66,8 @@ class Candidates:
         """Return the worker that should take the next job, or None when none may."""
         while self._heap:
             rank, worker = self._heap[0]
-            if worker.free <= 0 or worker.lacks_device(self._tags) or is_crowded(worker):
+            full = (worker.room if self._ahead else worker.free) <= 0
+            if full or worker.lacks_device(self._tags) or is_crowded(worker):
                 heapq.heappop(self._heap)
             elif rank != self._rank(worker):
                 heapq.heapreplace(self._heap, (self._rank(worker), worker))

@@ -22,6 +22,7 @@ from titan.model.states import AttemptState, JobState
 from titan.model.wire import MasterMessage
 
 LEASE_GRACE_S = 5
+AHEAD_MAX = 30
 TIMERS_MIN = 10_000
 EPOCH_SHIFT = 32
 
@@ -67,6 +68,8 @@ class Attempt(AttemptRow, gc=False, kw_only=True):
     base_ms: int
     not_before_ms: int = 0
     level: int = 0  # that of its run when it was granted; see `titan.core.lending`
+    begun_ms: int = -1  # when its start was told (monotonic); -1: not, or not to this Master
+    ahead: bool = False  # it waits at its worker for a slot there
 
 
 class Wait(msgspec.Struct, gc=False):
@@ -106,6 +109,8 @@ class Worker(msgspec.Struct):
     fences: set[int] = set()
     device_fences: set[int] = set()
     lent: set[int] = set()  # those that wait, and whose slot may serve another
+    ahead: set[int] = set()  # those that wait there for a slot
+    pace_ms: float = -1  # how long its attempts take, a moving average; -1: not known
 
     @property
     def free(self) -> int:
@@ -121,6 +126,11 @@ class Worker(msgspec.Struct):
     def beyond(self) -> int:
         """How many attempts it holds beyond its slots, those that lend theirs included."""
         return len(self.fences) - self.slots
+
+    @property
+    def room(self) -> int:
+        """How many attempts may be sent to it before a slot of it is free."""
+        return min(self.slots, AHEAD_MAX) - max(0, self.busy - self.slots)
 
     def lacks_device(self, tags: frozenset[str]) -> bool:
         """Say whether a job needing `tags` needs a device, and all of this worker's are in use."""
@@ -147,6 +157,8 @@ class Memory:
         self.waits: dict[int, Wait] = {}
         self.unlent: dict[int, None] = {}  # those of them whose slot is not lent
         self.awaited: dict[str, dict[int, None]] = {}  # runs waited for, the newest last, and by which fences
+        self.ahead: dict[tuple[int, frozenset[str]], dict[int, None]] = {}  # by priority and tags, not asked back
+        self.recalled: dict[int, Any] = {}  # asked back on behalf of a worker (its name) or a queue (its key)
         self.timers: list[Timer] = []
         self._timers_max = TIMERS_MIN
         self.slices: deque[Iterator[None]] = deque()
@@ -209,6 +221,8 @@ class Memory:
             return bool(key.queue_seq == token)
         if kind == "lend":
             return key in self.waits
+        if kind == "ahead":
+            return key in self.attempts and self.attempts[key].ahead
         return key in (self.attempts if kind == "lease" else self.workers)
 
     def run_slices(self, budget: int) -> None:
@@ -302,14 +316,40 @@ class Memory:
         if GPU in self.job_of(attempt).tags:
             worker.device_fences.add(attempt.fence)
 
+    def ahead_key(self, attempt: Attempt) -> tuple[int, frozenset[str]]:
+        """Return where in `ahead` an attempt stands."""
+        job = self.job_of(attempt)
+        return job.priority, job.tags
+
+    def forget_ahead(self, attempt: Attempt) -> None:
+        """Take an attempt out of `ahead`, where it may be."""
+        key = self.ahead_key(attempt)
+        level = self.ahead.get(key, {})
+        level.pop(attempt.fence, None)
+        if not level:
+            self.ahead.pop(key, None)
+
+    def leave_ahead(self, attempt: Attempt) -> None:
+        """An attempt sent ahead waits no more: it has started, or lives no more."""
+        attempt.ahead = False
+        self.forget_ahead(attempt)
+        self.recalled.pop(attempt.fence, None)
+        worker = self.workers.get(attempt.worker)
+        if worker is not None:
+            worker.ahead.discard(attempt.fence)
+
     def start_attempt(self, attempt: Attempt) -> None:
         """Record that a living attempt was handed to its launcher."""
+        if attempt.ahead:
+            self.leave_ahead(attempt)
         values = {"state": AttemptState.RUNNING, "started_ms": self.now.wall_ms}
         self.out.changes.append(Update("attempts", (attempt.fence,), {"state": attempt.state}, values))
         attempt.state, attempt.started_ms = AttemptState.RUNNING, self.now.wall_ms
 
     def close_attempt(self, attempt: Attempt, state: AttemptState, **values: Any) -> None:
         """End a living attempt: its row, its place in its run and on its worker."""
+        if attempt.ahead:
+            self.leave_ahead(attempt)
         values.update(state=state, ended_ms=self.now.wall_ms)
         self.out.changes.append(Update("attempts", (attempt.fence,), {"state": attempt.state}, values))
         if attempt.fence in self.waits:

@@ -11,6 +11,7 @@ matches is skipped. Stale places are swept once they outnumber the living ones.
 
 from bisect import insort
 from collections import deque
+from typing import NamedTuple
 
 from titan.core.memory import Job
 
@@ -18,6 +19,13 @@ AGEING_PERIOD = 16
 _STALE_MIN = 1_000
 
 Place = tuple[int, Job]
+
+
+class QueueKey(NamedTuple):
+    """What the jobs of one queue have in common: the tags they need, the worker they are pinned to ("")."""
+
+    tags: frozenset[str]
+    pinned_to: str
 
 
 class ReadyQueue:

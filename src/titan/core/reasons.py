@@ -20,6 +20,7 @@ WAIT_ROOM = "SLOTS_LENT"
 WAIT_AFFINITY = "PINNED_WORKER_BUSY"
 WAIT_PINNED_AWAY = "PINNED_WORKER_AWAY"
 WAIT_START = "STARTING_ON_WORKER"
+WAIT_AHEAD = "SENT_AHEAD"
 WAIT_LEASE = "WORKER_SILENT"
 CANCELLING = "CANCELLING"
 RUNNING = "RUNNING"
@@ -54,6 +55,7 @@ REMEDIES: Mapping[str, str] = {
     WAIT_AFFINITY: "wait for its worker, or for affinity_wait_s to pass; then any fitting worker takes it",
     WAIT_PINNED_AWAY: "bring that worker back, or wait for affinity_wait_s to pass; then any fitting worker takes it",
     WAIT_START: "the worker has it and reports the start next",
+    WAIT_AHEAD: "nothing to do: it starts there, or comes back for the first slot that is free elsewhere",
     WAIT_LEASE: "bring that worker back; else the job goes elsewhere when its lease has run out",
     CANCELLING: "nothing to do: it is being cancelled; what runs gets TERM, 10 s, KILL",
     RUNNING: "nothing to do: it runs; titan logs -f shows its output",

@@ -103,6 +103,7 @@ class Scheduler:
         self._on_timer: dict[str, Callable[[Any], None]] = {
             "due": self.lifecycle.make_ready,
             "affinity": self.dispatcher.release,
+            "ahead": self.dispatcher.ahead.overdue,
             "lease": self.workers.lease_due,
             "worker": self.workers.forget_due,
             "lend": self.lending.due,
@@ -229,7 +230,8 @@ class Scheduler:
         if name not in memory.workers:
             memory.workers[name] = Worker(
                 name=name, incarnation=incarnation, boot_id=boot_id, capabilities=frozenset(), slots=1,
-                connected=False, renewed_ms=memory.now.mono_ms, fences=set(), lent=set(),
+                connected=False, renewed_ms=memory.now.mono_ms, fences=set(), device_fences=set(), lent=set(),
+                ahead=set(),
             )  # fmt: skip
             memory.set_timer(memory.now.mono_ms + FORGET_WORKER_MS, "worker", name)
 

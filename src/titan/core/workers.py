@@ -67,9 +67,10 @@ class Workers:
             capabilities=frozenset(event.capabilities), slots=event.slots, connected=True,
             renewed_ms=memory.now.mono_ms, host=event.host, pid=event.pid, version=event.version,
             connected_wall_ms=memory.now.wall_ms, devices=len(event.devices), fences=set(), device_fences=set(),
-            lent=set(),
+            lent=set(), ahead=set(),
         )  # fmt: skip
         former = memory.workers.get(event.name)
+        worker.pace_ms = former.pace_ms if former is not None else -1
         worker.told_to_drain = former is not None and former.incarnation == event.incarnation and former.told_to_drain
         worker.draining = event.draining or worker.told_to_drain
         memory.workers[event.name] = worker
@@ -94,6 +95,7 @@ class Workers:
         for attempt in cancelled:
             memory.send(event.name, event.incarnation, Stop(attempt.fence))
         self.lending.say_again(worker)
+        self.dispatcher.ahead.settle(worker)
         self._tell(worker)
         self.dispatcher.recheck_pins(event.name)
         self.dispatcher.wanted = True
@@ -142,7 +144,9 @@ class Workers:
     def started(self, event: AttemptStarted) -> None:
         """The attempt was handed to the launcher."""
         attempt = self._attempt(event.worker, event.incarnation, event.fence)
-        if attempt is not None:
+        if attempt is not None and attempt.state == AttemptState.ASSIGNED:
+            attempt.begun_ms = self.memory.now.mono_ms
+            self.dispatcher.wanted = self.dispatcher.wanted or attempt.fence in self.memory.recalled
             self._start(attempt)
 
     def returned(self, event: AttemptReturned) -> None:
@@ -160,6 +164,7 @@ class Workers:
         if attempt is None:
             return
         self._start(attempt)
+        self.dispatcher.ahead.learn(attempt)
         self.dispatcher.wanted = True
         job = memory.job_of(attempt)
         if ended.cause == CAUSE_LOST:
@@ -292,7 +297,8 @@ def worker_fields(worker: Worker) -> dict[str, Any]:
         "connected": worker.connected,
         "capabilities": sorted(worker.capabilities),
         "slots": worker.slots,
-        "running": len(worker.fences),
+        "running": len(worker.fences) - len(worker.ahead),
+        "ahead": len(worker.ahead),
         "devices": worker.devices,
         "draining": worker.draining,
         "host": worker.host,

@@ -256,7 +256,9 @@ class RegistryEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """One worker. `connected` false: its link is gone and its leases run on. `running`: attempts it holds.
+    """One worker. `connected` false: its link is gone and its leases run on.
+
+    `running`: attempts that hold a slot; `ahead`: those that wait there for one.
 
     `devices`: GPUs it hands out, one a job. `draining`: it finishes what runs and takes nothing more.
     """
@@ -266,6 +268,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     capabilities: list[str]
     slots: int
     running: int
+    ahead: int
     devices: int
     draining: bool
     host: str

@@ -156,6 +156,17 @@ def starting() -> Scene:
     h.start(run_id, "j")
 
 
+def ahead() -> Scene:
+    h = Harness()
+    h.worker()
+    run_id = h.submit(job("quick"), job("runs"), job("j"))
+    h.start(run_id, "quick")
+    h.end(run_id, "quick")
+    yield h, run_id, "j"
+    h.end(run_id, "runs")
+    h.start(run_id, "j")
+
+
 def silent() -> Scene:
     h = Harness()
     h.worker()
@@ -225,6 +236,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
     reasons.WAIT_AFFINITY: pinned_busy,
     reasons.WAIT_PINNED_AWAY: pinned_away,
     reasons.WAIT_START: starting,
+    reasons.WAIT_AHEAD: ahead,
     reasons.WAIT_LEASE: silent,
     reasons.CANCELLING: cancelling,
     reasons.RUNNING: running,

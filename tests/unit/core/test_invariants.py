@@ -41,7 +41,7 @@ from titan.core.retrying import prepare_retry
 from titan.core.rows import EdgeRow, JobRow, RunRow, starts_again
 from titan.model.spec import JobSpec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState
-from titan.model.wire import Drain, Ended, Grant, Held, Stop, Welcome
+from titan.model.wire import Drain, Ended, Grant, Held, Recall, Stop, Welcome
 
 WORKERS = ("w1", "w2", "gpu")
 TAGS = {"w1": ("GENERAL",), "w2": ("GENERAL",), "gpu": ("GENERAL", "GPU")}
@@ -57,6 +57,7 @@ class Process:
         self.incarnation = incarnation
         self.connected = True
         self.predecessor = ""
+        self.slots = 0
         self.asked = False
         self.draining = False
         self.held: dict[int, bool] = {}
@@ -151,6 +152,14 @@ class History(RuleBasedStateMachine):
         process = self.processes[attempt["worker"]]
         assert not process.draining, "granted to a worker that leaves"
         assert not process.asked, "granted to a worker that shall leave"
+        held = [
+            row
+            for row in tables["attempts"].values()
+            if row["state"] in ("ASSIGNED", "RUNNING") and row["incarnation"] == process.incarnation
+        ]
+        running = sum(row["state"] == "RUNNING" for row in held)
+        assert len(held) <= 2 * max(process.slots, running), "more than one sent ahead a slot"
+        assert attempt["worker"] != "gpu" or len(held) <= max(process.slots, running), "sent ahead to a GPU worker"
         gpu_jobs = [
             row
             for row in tables["attempts"].values()
@@ -263,6 +272,10 @@ class History(RuleBasedStateMachine):
                 continue
             if isinstance(message, Grant):
                 process.held[message.fence] = False
+            elif isinstance(message, Recall):
+                if process.held.get(message.fence) is False:
+                    del process.held[message.fence]
+                    self.h.tell(AttemptReturned(name, process.incarnation, message.fence, ""))
             elif isinstance(message, Drain):
                 process.draining = True
                 self.give_back(name, process)
@@ -286,6 +299,7 @@ class History(RuleBasedStateMachine):
                 process.predecessor = former.incarnation
                 process.held = {fence: True for fence, started in former.held.items() if started}
         process.connected = True
+        process.slots = slots
         held = tuple(Held(fence, started) for fence, started in process.held.items())
         self.delivered = len(self.h.sent)
         before = self.h.store.tables["attempts"]
@@ -346,7 +360,12 @@ class History(RuleBasedStateMachine):
         process = self.processes.get(name)
         if process is None or not process.connected or not process.held:
             return
-        fence, started = next(iter(process.held.items()))
+        running = [fence for fence, started in process.held.items() if started]
+        waiting = [fence for fence, started in process.held.items() if not started]
+        pick = running if running and (end != "start" or len(running) >= process.slots) else waiting
+        fence, started = (pick or running)[0], bool(running and (pick or running)[0] in running)
+        if end == "start" and started:
+            return
         if end == "refuse":
             if not started:
                 del process.held[fence]
@@ -363,7 +382,7 @@ class History(RuleBasedStateMachine):
             self.h.tell(ended)  # sent twice: applied once
         self.deliver()
 
-    @rule(ms=st.sampled_from([1, 400, 1_000, 30_000, 66_000]))
+    @rule(ms=st.sampled_from([1, 400, 1_000, 2_000, 30_000, 66_000]))
     def wait(self, ms: int) -> None:
         self.h.wait(ms)
         self.deliver()
