@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from tests.unit.core.harness import Harness, job
 from tests.unit.core.parents import Play
-from titan.core import lending, lifecycle
+from titan.core import ahead, lending, lifecycle
 from titan.core.events import EndLend, LendSlot
 from titan.core.lending import KEPT_MS
 from titan.model.states import JobState
@@ -202,6 +202,7 @@ def test_lost_workers_and_ended_leases_in_between_block_nobody(
     """Cuts, workers that come back as others or late, loads: and once that ends, all runs complete."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lifecycle, "DEATHS_MAX", 1_000)
+        patch.setattr(ahead, "AHEAD_MS_MAX", 0)  # these processes start at once whatever they are granted
         play = Play(*slots, width=width)
         play.submit(parents if width == 1 else parents // 4, levels)
         for _ in range(25):
