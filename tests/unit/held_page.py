@@ -61,6 +61,7 @@ FAULTS = {
     38: "a job is killed for its memory",
     40: "the machine cannot start another process",
     41: "the network is cut for less than a lease",
+    42: "a worker that sends and does not receive",
     43: "frames arrive twice",
     44: "a link too slow for its logs",
     45: "frames that are none",

@@ -89,7 +89,8 @@ class Worker(msgspec.Struct):
     """A worker process the Master knows: connected, or not yet given up.
 
     `devices`: how many it hands out, one a GPU job; 0: `GPU` is a plain tag there. `draining`: it takes nothing
-    more, because it said so or a person did (`told_to_drain`).
+    more, because it said so or a person did (`told_to_drain`). `hears`: it renewed since its hello, so it had our
+    welcome.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Worker(msgspec.Struct):
     devices: int = 0
     draining: bool = False
     told_to_drain: bool = False
+    hears: bool = False
     fences: set[int] = set()
     device_fences: set[int] = set()
     lent: set[int] = set()  # those that wait, and whose slot may serve another

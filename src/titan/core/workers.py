@@ -73,6 +73,9 @@ class Workers:
         worker.pace_ms = former.pace_ms if former is not None else -1
         worker.told_to_drain = former is not None and former.incarnation == event.incarnation and former.told_to_drain
         worker.draining = event.draining or worker.told_to_drain
+        if former is not None and former.incarnation == event.incarnation and not former.hears:
+            # It may hear nothing of us and say hello for ever, with attempts that it has ended long ago.
+            worker.renewed_ms = former.renewed_ms
         memory.workers[event.name] = worker
         cancelled: list[Attempt] = []
         for fence in sorted(memory.fences_of.get(event.name, ())):
@@ -114,6 +117,7 @@ class Workers:
         if worker is None or worker.incarnation != event.incarnation:
             return
         worker.renewed_ms = self.memory.now.mono_ms
+        worker.hears = True
         if not worker.connected:
             worker.connected = self.dispatcher.wanted = True
             self._tell(worker)

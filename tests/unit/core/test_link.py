@@ -210,6 +210,26 @@ def test_leases_end_before_the_master_grants_again(spec: JobSpec, margins: tuple
     assert lease_margins_ms(spec) == margins
 
 
+def test_f42_a_worker_that_hears_nothing_drops_the_link_and_no_try_prolongs_its_lease() -> None:
+    link = WorkerLink(1)
+    link.hello(0)
+    link.welcome(Welcome(epoch=1))
+    assert link.renewed(RenewAck(link.renew(1_000).seq), 1_010)
+    # From here on everything it says arrives, and nothing that it is told.
+    for now_ms in range(6_000, 16_000, RENEW_EVERY_MS):
+        link.renew(now_ms)
+        assert not link.silent(now_ms)
+    assert not link.silent(16_010)
+    assert link.silent(16_011)
+    _, kill_ms = lease_margins_ms(JobSpec("j", "f"))
+    for now_ms in range(17_000, 1_000 + kill_ms, 10_000):
+        link.disconnected()
+        link.hello(now_ms)
+        assert link.next_frame(now_ms) == []
+    # What the launcher counts from: it kills at 51 s, and the Master grants again at 66 s at the earliest.
+    assert link.answered_ms == 1_000
+
+
 def test_logs_take_turns_within_the_window() -> None:
     link = online(3)
     for fence in (1, 2):

@@ -43,6 +43,38 @@ def test_what_a_leaving_worker_gives_back_is_anothers_at_once() -> None:
     assert (again.job_id, again.attempt, again.fence > grant.fence) == ("a", 1, True)
 
 
+def test_f42_a_worker_that_only_says_hello_keeps_its_job_for_one_lease(h: Harness) -> None:
+    run_id = h.submit(job("a"))
+    (grant,) = h.grants
+    h.start(run_id, "a")
+    h.tell(WorkerRenewed("w", "1"))
+    # It is heard and does not hear: no renewal follows its hellos, which name what it killed long ago.
+    held = [Held(grant.fence, True, 0)]
+    h.wait(20_000)
+    h.worker(slots=2, held=held)
+    for _ in range(6):
+        h.wait(10_000)
+        h.worker(slots=2, held=held)
+    assert h.holder(run_id, "a") == ("w", "1", grant.fence)
+    h.wait(LEASE_MS + GRACE_MS - 60_000 - 1)
+    assert h.job(run_id, "a")["state"] == "RUNNING"
+    h.wait(1)
+    assert h.job(run_id, "a")["state"] != "RUNNING"
+    h.worker(slots=2, held=held)
+    assert welcome(h).stop == (grant.fence,)
+
+
+def test_each_renewal_lets_one_hello_prolong_the_lease(h: Harness) -> None:
+    run_id = h.submit(job("a"))
+    (grant,) = h.grants
+    h.start(run_id, "a")
+    for _ in range(5):
+        h.tell(WorkerRenewed("w", "1"))
+        h.wait(LEASE_MS)
+        h.worker(slots=2, held=[Held(grant.fence, True, 0)])
+    assert h.holder(run_id, "a") == ("w", "1", grant.fence)
+
+
 def welcome(h: Harness) -> Welcome:
     return h.messages(Welcome)[-1]
 
@@ -319,6 +351,7 @@ def test_only_the_attempt_whose_lease_ran_out_is_lost(h: Harness) -> None:
 def test_f41_a_link_cut_for_less_than_the_lease_costs_nothing(h: Harness) -> None:
     run_id = h.submit(job("j"))
     h.start(run_id, "j")
+    h.tell(WorkerRenewed("w", "1"))
     h.tell(WorkerDisconnected("w", "1"))
     h.wait(LEASE_MS)
     h.worker(slots=2, held=[Held(h.job(run_id, "j")["fence"], True)])
