@@ -208,13 +208,17 @@ def test_retry_of_everything_names_the_jobs_that_wait_for_nobody(connect: Connec
 # Logs.
 
 
-def log(data: bytes, offset: int = 0, total: int | None = None, complete: bool = True, attempt: int = 1) -> bytes:
+def log(
+    data: bytes, offset: int = 0, total: int | None = None, complete: bool = True, attempt: int = 1, **dropped: str
+) -> bytes:
     return raw(
         data,
         titan_log_offset=str(offset),
+        titan_log_next=str(offset + len(data) + int(dropped.get("titan_log_dropped", 0))),
         titan_log_total=str(len(data) if total is None else total),
         titan_log_complete=str(complete).lower(),
         titan_log_attempt=str(attempt),
+        **dropped,
     )
 
 
@@ -228,8 +232,16 @@ def test_a_log_is_text_whatever_the_bytes(connect: Connect) -> None:
 
 
 def test_the_tail_of_a_long_log_begins_with_a_whole_character(connect: Connect) -> None:
-    with Double(LOOKED_UP, log("ü tail".encode()[1:], offset=1_000_001, total=17_777_217)) as master:
+    with Double(LOOKED_UP, log("ü tail".encode()[1:], offset=1_000_001, total=1_000_007)) as master:
         assert connect(url=master.url).fetch_logs("j") == " tail"
+
+
+def test_i32_what_was_dropped_is_said_where_it_is_missing(connect: Connect) -> None:
+    hole = {"titan_log_dropped": "7", "titan_log_dropped_why": "the disk was full"}
+    with Double(LOOKED_UP, log(b"head", total=15, **hole), log(b"tail", offset=11, total=15)) as master:
+        said = "head\n[titan] 7 bytes dropped here: the disk was full\ntail"
+        assert connect(url=master.url).fetch_logs("j") == said
+        assert query(master.requests[2]) == {"offset": "11", "limit": "4", "attempt": "1"}
 
 
 def test_following_a_log_through_all_attempts(connect: Connect) -> None:
