@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.worker.processes import Death
@@ -12,7 +14,7 @@ SUPERVISED = """
 import os, signal, sys
 from titan.cli.orphans import Orphans
 from titan.cli.supervise import Program, Supervisor
-folder, before = sys.argv[1], int(sys.argv[2])
+folder = sys.argv[1]
 orphans = Orphans()
 orphans.adopt()
 worker = '''
@@ -44,28 +46,43 @@ Supervisor(
 """
 
 
-def test_f28_what_a_killed_worker_left_is_ended_before_the_next_one_starts(tmp_path: Path) -> None:
+BEFORE = """
+import os, sys
+if os.fork() == 0:
+    os.execvp("sleep", ["sleep", "1000"])
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+"""
+
+
+@contextmanager
+def killed_worker(tmp_path: Path, *program: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A supervisor whose worker was killed and started again, and the pid of the process that worker had left."""
     os.mkfifo(tmp_path / "pids")
-    # A child from before the exec, as a shell has one: it is not the supervisor's to end.
-    program = ["import os, sys", "child = os.fork()", "child or os.execvp('sleep', ['sleep', '1000'])"]
-    program += ["os.execv(sys.executable, [sys.executable, '-c', sys.argv[1], sys.argv[2], str(child)])"]
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", "\n".join(program), SUPERVISED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", *program, SUPERVISED, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert supervisor.stdout is not None
-    reading = os.open(tmp_path / "pids", os.O_RDWR)
-    with open(reading, encoding="ascii") as pids:
-        stranger = Death(int(pids.readline()))
+    with supervisor.stdout, open(os.open(tmp_path / "pids", os.O_RDWR), encoding="ascii") as pids:
+        stranger = int(pids.readline())
         supervisor.stdout.readline()
-        worker = int(supervisor.stdout.readline().split()[1])
-        os.kill(worker, signal.SIGKILL)
+        os.kill(int(supervisor.stdout.readline().split()[1]), signal.SIGKILL)
         assert pids.readline() == "again\n"
-    assert stranger.wait(0)
-    before = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
-    assert any(Path(f"/proc/{pid}/comm").read_text() == "sleep\n" for pid in before)
-    supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(30) == 0
-    for pid in before:
-        if Path(f"/proc/{pid}/comm").exists() and Path(f"/proc/{pid}/comm").read_text() == "sleep\n":
-            os.kill(int(pid), signal.SIGKILL)
-    supervisor.stdout.close()
+        yield supervisor, stranger
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(30) == 0
+
+
+def test_f28_what_a_killed_worker_left_is_ended_before_the_next_one_starts(tmp_path: Path) -> None:
+    with killed_worker(tmp_path) as (_, stranger):
+        assert not Path(f"/proc/{stranger}").exists()
+
+
+def test_where_others_orphans_would_fall_to_it_nobody_is_ended(tmp_path: Path) -> None:
+    # A child from before the exec, as a shell has one: what that one starts would fall to the supervisor as well.
+    with killed_worker(tmp_path, BEFORE) as (supervisor, stranger):
+        os.killpg(os.getpgid(stranger), signal.SIGKILL)
+        children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
+        (from_before,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "sleep\n"]
+        alive = Death(int(from_before))
+    assert not alive.wait(0)
+    os.kill(int(from_before), signal.SIGKILL)

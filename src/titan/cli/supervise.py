@@ -215,9 +215,8 @@ class Supervisor:
 
     def _end_orphans(self, now_s: float) -> None:
         """End what a worker that died has left to us, once it had its time to leave; a worker may start then."""
-        if not self._orphans.left(self._own()):
-            self._orphans_due_s = None
-        elif self._orphans_due_s is not None and now_s >= self._orphans_due_s:
+        # That nothing is left before then proves nothing: its launcher's children fall to us when that dies.
+        if self._orphans_due_s is not None and now_s >= self._orphans_due_s:
             if left := self._orphans.end(self._own()):
                 self._say(f"{left} processes that a killed worker's jobs left cannot be killed")
             self._orphans_due_s = None

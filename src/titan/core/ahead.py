@@ -79,6 +79,9 @@ class Ahead:
         if worker is not None and fence not in self.memory.recalled:
             worker.pace_ms = AHEAD_MS_MAX
             self._recall(attempt, "")
+        else:
+            # What goes before it may begin and last; then it is this one's turn to be asked back.
+            self.memory.set_timer(self.memory.now.mono_ms + AHEAD_WAIT_MS, "ahead", fence)
 
     def recall(self, queues: Mapping[QueueKey, ReadyQueue]) -> None:
         """Ask back what is better off elsewhere. All that could be granted has been."""

@@ -73,7 +73,8 @@ class Workers:
         worker.pace_ms = former.pace_ms if former is not None else -1
         worker.told_to_drain = former is not None and former.incarnation == event.incarnation and former.told_to_drain
         worker.draining = event.draining or worker.told_to_drain
-        if former is not None and former.incarnation == event.incarnation and not former.hears:
+        known = former is not None and former.incarnation == event.incarnation and former.connected_wall_ms > 0
+        if former is not None and known and not former.hears:
             # It may hear nothing of us and say hello for ever, with attempts that it has ended long ago.
             worker.renewed_ms = former.renewed_ms
         memory.workers[event.name] = worker

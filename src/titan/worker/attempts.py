@@ -137,13 +137,14 @@ class Attempts:
         except OSError as error:
             self._give_back(grant.fence, f"its device cannot be locked here: {error.strerror}")
             return
-        script = self._scripts.kept(spec.script)
-        # A small file at hand is copied on the spot: threads would cost more than the job's fork.
-        if script is not None and self._launcher_ready.is_set() and script.stat().st_size <= COPIED_AT_ONCE_BYTES:
-            try:
+        try:
+            script = self._scripts.kept(spec.script)
+            # A small file at hand is copied on the spot: threads would cost more than the job's fork.
+            if script is not None and self._launcher_ready.is_set() and script.stat().st_size <= COPIED_AT_ONCE_BYTES:
                 self._hand_over(grant, spec, *self._folders(grant, spec, script))
-            except OSError as error:
-                self._no_folder(grant.fence, error)
+                return
+        except OSError as error:
+            self._no_folder(grant.fence, error)
             return
         self._fetching[grant.fence] = self._spawn(self._prepare_slowly(grant, spec))
 

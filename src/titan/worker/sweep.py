@@ -30,6 +30,8 @@ PATIENCE_S = 30.0
 # In one look; who forks faster than that is looked for again. Strangers that do must not hold up the worker.
 LISTINGS_MAX = 50
 EMPTY_LOOKS_MAX = 5
+CHASE_S = 0.2
+CHASED = 4
 _MS_PER_TICK = 1000 / os.sysconf("SC_CLK_TCK")
 
 
@@ -119,12 +121,15 @@ class Sweep:
         """Kill until nothing is left; return how many were killed, and how many of them would not die in time."""
         deadline_s = time.monotonic() + patience_s
         killed: set[tuple[int, int]] = set()
+        chased = 0
         empty = 0
         while True:
             found, complete = self._find()
-            empty = 0 if found else empty + 1
+            caught = 0 if complete else self._chase()
+            chased += caught
+            empty = 0 if found or caught else empty + 1
             if not found and (complete or empty >= EMPTY_LOOKS_MAX):
-                return len(killed), 0
+                return len(killed) + chased, 0
             try:
                 for _, pinned in found:
                     pinned.kill()
@@ -134,7 +139,7 @@ class Sweep:
                 for _, pinned in found:
                     pinned.close()
             if left or time.monotonic() >= deadline_s:
-                return len(killed), max(left, 1)
+                return len(killed) + chased, max(left, 1)
 
     def _find(self) -> tuple[list[tuple[Process, Pinned]], bool]:
         """Return all processes that are surely ours, pinned, and whether every process was looked at.
@@ -166,6 +171,28 @@ class Sweep:
                 if seen.pid not in ours and (seen.parent in ours or seen.session in held):
                     self._take(seen.pid, ours, lambda now: self._related(now, ours))
         return list(ours.values()), not fresh
+
+    def _chase(self) -> int:
+        """Kill what forks and leaves faster than /proc can be listed; return how many were caught.
+
+        The kernel tells the newest number in no time, and whoever has it, or one just before, still lives.
+        """
+        mine = set(_line_of_descent())
+        caught = 0
+        end_s = time.monotonic() + CHASE_S
+        with open("/proc/loadavg", "rb", buffering=0) as file:
+            while time.monotonic() < end_s:
+                file.seek(0)
+                newest = int(file.read(256).split()[-1])
+                for pid in range(newest, max(1, newest - CHASED), -1):
+                    pinned = pin(pid) if pid not in mine and self._marked(pid) else None
+                    if pinned is None:
+                        continue
+                    if self._marked(pid) and not pinned.dead():
+                        pinned.kill()
+                        caught += 1
+                    pinned.close()
+        return caught
 
     def _take(self, pid: int, ours: dict[int, tuple[Process, Pinned]], proves: Callable[[Process], bool]) -> None:
         """Pin `pid`, look again, and keep it if that still proves it ours and it lived all the while."""

@@ -15,6 +15,7 @@ from titan.core.events import (
     ExtendRun,
     FlipRun,
     NewRun,
+    PrepareStop,
     StageJobs,
     StageRun,
     WorkerConnected,
@@ -288,3 +289,15 @@ def test_after_a_crash_the_children_of_what_failed_say_why() -> None:
         h.crash()
         assert {h.job(MAIN, f"c{number}")["reason"] for number in range(900)} == {reason}
         assert h.run(MAIN)["state"] == (RunState.FAILED if command == "fail" else RunState.CANCELLED)
+
+
+def test_a_worker_that_comes_back_late_after_an_orderly_stop_keeps_its_jobs() -> None:
+    h = Harness()
+    h.worker()
+    run_id = h.submit(job("j", on_lost="fail"))
+    h.start(run_id, "j")
+    h.tell(PrepareStop(900_000))
+    h.crash()
+    h.wait(100_000)
+    h.worker(held=[Held(h.job(run_id, "j")["fence"], started=True)])
+    assert h.state(run_id, "j") == JobState.RUNNING
