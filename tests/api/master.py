@@ -238,10 +238,11 @@ class Worker:
         capabilities: tuple[str, ...] = (),
         token: str = TOKEN,
         incarnation: str = "1",
+        predecessor: str = "",
     ) -> None:
         self.name = name or f"worker-{next(_names)}"
         self._hello = Hello(
-            self.name, incarnation, "boot", PROTOCOL, "0", capabilities or (self.name,), slots
+            self.name, incarnation, "boot", PROTOCOL, "0", capabilities or (self.name,), slots, predecessor=predecessor
         )  # fmt: skip
         self._heard: list[MasterMessage] = []
         self._connecting = connect(

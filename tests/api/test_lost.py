@@ -19,7 +19,7 @@ def test_a_lost_attempt_says_with_whom(master: Master, wrote: bytes, log: bytes)
         if wrote:
             worker.say(Output(grant.fence, 0, wrote))
             master.get(f"/runs/{run}/jobs/a/log?follow_s=25")
-    with master.worker(name="doomed", incarnation="second"):
+    with master.worker(name="doomed", incarnation="second", predecessor="first"):
         assert master.get(f"/runs/{run}/jobs/a/wait").json["job"]["reason"] == "LOST_WITH_WORKER"
     path = f"/runs/{run}/jobs/a/log"
     whole = master.get(path)

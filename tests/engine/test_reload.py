@@ -114,7 +114,7 @@ def test_a_report_the_core_fails_on_is_answered_and_not_fed_again_when_the_worke
                 assert len(fed) == 1
             assert (await it.job(run_id, "a")).state in (JobState.RUNNING, JobState.ASSIGNED)
             # The worker has forgotten the attempt: its next hello says so, and the job is granted anew.
-            third = await it.worker(incarnation="second")
+            third = await it.worker(incarnation="second", predecessor="first")
             assert (await third.hear(Grant)).job_id == "a"
             await it.agree()
 

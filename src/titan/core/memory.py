@@ -90,7 +90,7 @@ class Worker(msgspec.Struct):
 
     `devices`: how many it hands out, one a GPU job; 0: `GPU` is a plain tag there. `draining`: it takes nothing
     more, because it said so or a person did (`told_to_drain`). `hears`: it renewed since its hello, so it had our
-    welcome.
+    welcome. `predecessor`: the process whose record it said it has ("": none).
     """
 
     name: str
@@ -108,6 +108,7 @@ class Worker(msgspec.Struct):
     draining: bool = False
     told_to_drain: bool = False
     hears: bool = False
+    predecessor: str = ""
     fences: set[int] = set()
     device_fences: set[int] = set()
     lent: set[int] = set()  # those that wait, and whose slot may serve another

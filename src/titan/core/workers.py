@@ -67,9 +67,10 @@ class Workers:
             capabilities=frozenset(event.capabilities), slots=event.slots, connected=True,
             renewed_ms=memory.now.mono_ms, host=event.host, pid=event.pid, version=event.version,
             connected_wall_ms=memory.now.wall_ms, devices=len(event.devices), fences=set(), device_fences=set(),
-            lent=set(), ahead=set(),
+            lent=set(), ahead=set(), predecessor=event.predecessor,
         )  # fmt: skip
         former = memory.workers.get(event.name)
+        records = _records_of(event, former)
         worker.pace_ms = former.pace_ms if former is not None else -1
         worker.told_to_drain = former is not None and former.incarnation == event.incarnation and former.told_to_drain
         worker.draining = event.draining or worker.told_to_drain
@@ -77,12 +78,15 @@ class Workers:
         if former is not None and known and not former.hears:
             # It may hear nothing of us and say hello for ever, with attempts that it has ended long ago.
             worker.renewed_ms = former.renewed_ms
+        if former is not None and former.incarnation != event.incarnation:
+            for fence in former.fences:  # it may live on, and its own clock counts from there
+                memory.attempts[fence].base_ms = max(memory.attempts[fence].base_ms, former.renewed_ms)
         memory.workers[event.name] = worker
         cancelled: list[Attempt] = []
         for fence in sorted(memory.fences_of.get(event.name, ())):
             attempt = memory.attempts[fence]
             if fence not in held:
-                self._not_held(attempt, event)
+                self._not_held(attempt, event, records)
                 continue
             if attempt.incarnation != event.incarnation:
                 self._adopt(attempt, event)
@@ -262,16 +266,16 @@ class Workers:
         attempt.incarnation, attempt.boot_id = event.incarnation, event.boot_id
         self.memory.out.changes.append(Update("attempts", (attempt.fence,), expect, values))
 
-    def _not_held(self, attempt: Attempt, event: WorkerConnected) -> None:
+    def _not_held(self, attempt: Attempt, event: WorkerConnected, records: frozenset[str]) -> None:
         """The worker that says hello does not name it: never begun there, lost there, or not there to be known.
 
-        What a process begins is on its disk first, and whoever is started after it on the same boot reads that.
-        After another boot the disk may lack the last of it, and it may be another machine: time has to tell.
+        What a process begins is on its disk first, so one that has the whole record knows, on the same boot: a disk
+        may lack the last of it after another. One that has not may be of another machine or of another home of this
+        one, and the process before it may live: time has to tell.
         """
-        known = attempt.incarnation == event.incarnation
-        if not known and attempt.boot_id != event.boot_id:
+        if attempt.incarnation not in records or attempt.boot_id != event.boot_id:
             return
-        if attempt.state == AttemptState.ASSIGNED and (known or attempt.incarnation == event.predecessor):
+        if attempt.state == AttemptState.ASSIGNED:
             self._hand_back(attempt, "")
         else:
             self.lifecycle.lose(attempt, counts=True)
@@ -293,6 +297,20 @@ class Workers:
     def _tell(self, worker: Worker) -> None:
         told = {"name": worker.name, "connected": worker.connected, "draining": worker.draining, "forgotten": False}
         self.memory.out.news.append(News("worker", "", "", told))
+
+
+def _records_of(event: WorkerConnected, former: Worker | None) -> frozenset[str]:
+    """Return the processes whose whole record the one that says hello has, its own included.
+
+    A process leaves its own record behind once it is welcome, and begins nothing before. So one that was never heard
+    of after its hello has begun nothing where the next one tells the predecessor that it told itself.
+    """
+    records = {event.incarnation}
+    if event.predecessor:
+        records.add(event.predecessor)
+        if former is not None and not former.hears and former.predecessor == event.predecessor:
+            records.add(former.incarnation)
+    return frozenset(records)
 
 
 def worker_fields(worker: Worker) -> dict[str, Any]:

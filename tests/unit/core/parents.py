@@ -72,6 +72,7 @@ class Play:
 
     def connect(self, name: str, slots: int = 0, anew: bool = False) -> None:
         process = self.processes.get(name)
+        predecessor = process.incarnation if process is not None and anew else ""
         if process is None or anew:
             slots = slots or (process.slots if process else 1)
             process = self.processes[name] = Process(f"{name}-{self.heard}", slots)
@@ -79,7 +80,10 @@ class Play:
         process.asking.clear()  # those who waited ask again, over a new connection
         held = tuple(Held(fence, fence in process.started) for fence in process.held)
         self.heard = len(self.h.sent)
-        self.h.tell(WorkerConnected(name, process.incarnation, "boot", ("GENERAL",), process.slots, held))
+        event = WorkerConnected(
+            name, process.incarnation, "boot", ("GENERAL",), process.slots, held, predecessor=predecessor
+        )
+        self.h.tell(event)
         self.deliver()
 
     def disconnect(self, name: str) -> None:

@@ -92,7 +92,7 @@ def test_dead_and_cancelled_jobs_open_again(h: Harness) -> None:
     for _ in range(3):
         h.start(run_id, "b")
         _, incarnation, _ = h.holder(run_id, "b")
-        h.worker(slots=8, incarnation=f"{incarnation}+")
+        h.worker(slots=8, incarnation=f"{incarnation}+", predecessor=incarnation)
     assert h.states(run_id) == {"a": JobState.CANCELLED, "b": JobState.DEAD}
     h.accept(h.retry(run_id))
     assert set(h.states(run_id).values()) == {JobState.ASSIGNED}
@@ -205,7 +205,7 @@ def test_stragglers_of_the_old_generation_change_nothing(h: Harness) -> None:
     run_id = h.submit(job("j"), job("k"))
     stale = h.holder(run_id, "j")
     h.start(run_id, "j")
-    h.worker(slots=8, incarnation="2")  # the old process died with both
+    h.worker(slots=8, incarnation="2", predecessor="1")  # the old process died with both
     h.accept(CancelRun(run_id))
     for name in "jk":
         h.give_back(run_id, name)

@@ -17,7 +17,7 @@ from titan.core.events import (
 )
 from titan.core.workers import FORGET_WORKER_MS
 from titan.model.states import JobState
-from titan.model.wire import CAUSE_LOST, Ack, Ended, Grant, Held, Stop, Welcome
+from titan.model.wire import Ack, Ended, Grant, Held, Stop, Welcome
 
 LEASE_MS = 60_000
 GRACE_MS = 5_000
@@ -107,115 +107,6 @@ def test_a_reconnect_settles_the_difference_attempt_by_attempt(h: Harness) -> No
     assert (h.job(run_id, "lost")["losses"], h.job(run_id, "never")["losses"]) == (1, 0)
     assert (h.job(run_id, "lost")["attempt"], h.job(run_id, "never")["attempt"]) == (1, 0)
     assert h.job(run_id, "lost")["reason"] == reasons.END_LOST
-
-
-def test_a_process_started_anew_on_the_same_boot_has_lost_what_it_does_not_name(h: Harness) -> None:
-    run_id = h.submit(job("run"), job("sent"))
-    h.start(run_id, "run")
-    old = [h.job(run_id, name)["fence"] for name in ("run", "sent")]
-    h.worker(slots=2, incarnation="2")
-    assert [h.store.tables["attempts"][fence,]["state"] for fence in old] == ["LOST", "LOST"]
-    assert (h.job(run_id, "run")["losses"], h.job(run_id, "sent")["losses"]) == (1, 0)
-    assert h.state(run_id, "run") == JobState.ASSIGNED  # at once, for the old process was swept
-    assert h.holder(run_id, "run")[1] == "2"
-
-
-def test_a_process_started_anew_adopts_what_its_predecessor_had_begun_and_reports_its_end(h: Harness) -> None:
-    run_id = h.submit(job("run"), job("begun"), job("ahead"))
-    h.start(run_id, "run")
-    fences = {name: h.job(run_id, name)["fence"] for name in ("run", "begun")}
-    held = [Held(fences["run"], True), Held(fences["begun"], True)]
-    h.worker(slots=2, incarnation="2", boot_id="later", predecessor="1", held=held)
-    assert welcome(h).stop == ()
-    for name, fence in fences.items():
-        assert h.state(run_id, name) == JobState.RUNNING
-        assert h.holder(run_id, name) == ("w", "2", fence)
-        assert h.attempt(run_id, name)["boot_id"] == "later"
-    assert len(h.grants) == 2  # they hold the slots until their ends are told
-    assert not h.tell(AttemptEnded("w", "1", Ended(fences["run"], 1), 0.0)).changes  # the old process has no say
-    h.end(run_id, "run")
-    h.end(run_id, "begun", 3)
-    assert h.states(run_id) == {
-        "run": JobState.COMPLETED, "begun": JobState.FAILED, "ahead": JobState.ASSIGNED
-    }  # fmt: skip
-
-
-def test_an_adopted_attempt_is_renewed_by_the_process_that_adopted_it(h: Harness) -> None:
-    run_id = h.submit(job("j"))
-    h.start(run_id, "j")
-    h.worker(slots=2, incarnation="2", predecessor="1", held=[Held(h.job(run_id, "j")["fence"], True)])
-    h.wait(40_000)
-    h.tell(WorkerRenewed("w", "2"))
-    h.wait(LEASE_MS + GRACE_MS - 1)
-    assert h.state(run_id, "j") == JobState.RUNNING
-    h.wait(1)
-    assert h.job(run_id, "j")["losses"] == 1
-
-
-def test_what_the_predecessor_never_began_goes_back_even_when_a_loss_would_fail_it(h: Harness) -> None:
-    run_id = h.submit(job("sent", on_lost="fail"), job("run", on_lost="fail"))
-    h.start(run_id, "run")
-    h.worker(slots=2, incarnation="2", predecessor="1")
-    assert (h.state(run_id, "sent"), h.job(run_id, "sent")["attempt"]) == (JobState.ASSIGNED, 1)
-    assert h.holder(run_id, "sent")[1] == "2"
-    assert (h.state(run_id, "run"), h.job(run_id, "run")["reason"]) == (JobState.FAILED, reasons.END_LOST)
-
-
-@pytest.mark.parametrize(
-    ("predecessor", "boot_id", "state"),
-    [("0", "boot", JobState.FAILED), ("1", "other", JobState.ASSIGNED), ("0", "other", JobState.ASSIGNED)],
-)
-def test_only_the_predecessor_on_the_same_boot_is_known_not_to_have_begun_it(
-    h: Harness, predecessor: str, boot_id: str, state: JobState
-) -> None:
-    run_id = h.submit(job("j", on_lost="fail"))
-    h.worker(slots=2, incarnation="2", boot_id=boot_id, predecessor=predecessor)
-    assert h.state(run_id, "j") == state
-    assert len(h.grants) == 1
-
-
-def test_an_adopted_job_that_is_cancelled_is_over_with_its_end(h: Harness) -> None:
-    run_id = h.submit(job("j"))
-    h.start(run_id, "j")
-    h.tell(WorkerDisconnected("w", "1"))
-    h.accept(CancelRun(run_id))
-    h.sent.clear()
-    h.worker(incarnation="2", predecessor="1", held=[Held(h.job(run_id, "j")["fence"], True)])
-    assert [type(message) for _, message in h.sent] == [Welcome, Stop]
-    h.end(run_id, "j")
-    assert h.state(run_id, "j") == JobState.CANCELLED
-
-
-@pytest.mark.parametrize(
-    ("on_lost", "state", "losses"), [("retry", JobState.ASSIGNED, 1), ("fail", JobState.FAILED, 0)]
-)
-def test_an_attempt_found_dead_is_lost_with_what_its_log_had(
-    h: Harness, on_lost: str, state: JobState, losses: int
-) -> None:
-    run_id = h.submit(job("j", on_lost=on_lost))
-    fence = h.job(run_id, "j")["fence"]
-    h.worker(incarnation="2", predecessor="1", held=[Held(fence, True)])
-    h.tell(AttemptEnded("w", "2", Ended(fence, 1, cause=CAUSE_LOST, log_bytes=9), 0.0))
-    row = h.store.tables["attempts"][fence,]
-    assert (row["state"], row["cause"], row["log_bytes"], row["exit_code"]) == ("LOST", CAUSE_LOST, 9, None)
-    assert (h.state(run_id, "j"), h.job(run_id, "j")["losses"]) == (state, losses)
-    assert h.messages(Ack)[-1] == Ack(ended=(fence,))
-
-
-def test_after_another_boot_the_old_attempts_keep_their_lease(h: Harness) -> None:
-    # It may as well be another machine of that name; only time tells that the first one is gone.
-    run_id = h.submit(job("j"))
-    h.start(run_id, "j")
-    fence = h.job(run_id, "j")["fence"]
-    h.worker(slots=2, incarnation="2", boot_id="other")
-    assert (h.state(run_id, "j"), h.scheduler.holds(fence)) == (JobState.RUNNING, True)
-    assert h.scheduler.stats()["slots_free"] == 2
-    assert h.reason(run_id, "j") == reasons.WAIT_LEASE
-    h.wait(LEASE_MS + GRACE_MS - 1)
-    assert h.scheduler.holds(fence)
-    h.wait(1)
-    assert not h.scheduler.holds(fence)
-    assert h.holder(run_id, "j")[1] == "2"
 
 
 def test_a_second_hello_of_the_same_process_replaces_the_first(h: Harness) -> None:
