@@ -15,12 +15,12 @@ from titan.core.link import WorkerLink
 from titan.core.pieces import Piece
 from titan.model.limits import Limits
 from titan.model.spec import JobSpec, encode_spec
-from titan.model.wire import Ended, Grant, RenewAck, Returned, Started, Welcome, WorkerMessage
+from titan.model.wire import CAUSE_LOST, Ended, Grant, RenewAck, Returned, Started, Welcome, WorkerMessage
 from titan.worker import attempts as attempts_module
 from titan.worker.attempts import Attempts
 from titan.worker.devices import Device, Devices
 from titan.worker.environment import JobEnvironment
-from titan.worker.launcher import frames
+from titan.worker.launcher import frames, record
 from titan.worker.launcher.frames import Renewed, Report, Start, boot_ms
 from titan.worker.logs import Logs
 from titan.worker.outbox import Outbox
@@ -39,6 +39,8 @@ class Recorder:
 
     def __init__(self, on_report: Callable[[Report], None], on_gone: Callable[[], None], recording: int) -> None:
         self.on_report = on_report
+        self.on_gone = on_gone
+        self.recording = recording
         self.orders: list[frames.Order] = []
         self.ordered = asyncio.Event()
 
@@ -81,7 +83,6 @@ class Bench:
             "/the/python",
             Limits(),
             changed=self.changed.set,
-            relink=self.changed.set,
             say=self.said.append,
         )
 
@@ -111,6 +112,9 @@ def bench(monkeypatch: pytest.MonkeyPatch, folder: Path, story: Callable[[Bench]
     """Run `story` on a bench in an event loop of its own."""
     monkeypatch.setattr(attempts_module, "LauncherProcess", Recorder)
     monkeypatch.setattr(attempts_module, "GIVE_BACK_DELAY_S", 0)
+    monkeypatch.setattr(attempts_module, "LAUNCHER_PAUSE_S", 0)
+    # Those of the tests are not its own.
+    monkeypatch.setattr(attempts_module, "kill_all_children", lambda: None)
 
     async def play() -> None:
         here = Bench(folder)
@@ -257,6 +261,36 @@ def test_an_end_is_told_after_its_log_and_before_the_clean_up(monkeypatch: pytes
 
     bench(monkeypatch, tmp_path, story)
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["1"]
+
+
+def test_f52_what_a_killed_launcher_had_recorded_is_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def story(here: Bench) -> None:
+        for fence in (1, 2):
+            here.grant(fence)
+            here.report(frames.STARTED, fence, a=4242)
+        # It was killed between the record and the word of it.
+        for report in (Report(frames.ENDED, 1, 7 << 8, 0, 0, 9), Report(frames.STARTED, 2, 4243, 0, 0, 9)):
+            assert record.append(here.launcher.recording, record.of_report(report))
+        here.launcher.on_gone()
+        assert await here.next(Ended) == Ended(1, 7, at_ms=9)
+        lost = await here.next(Ended)
+        assert (lost.fence, lost.exit_code, lost.signal, lost.cause) == (2, 137, 9, CAUSE_LOST)
+
+    bench(monkeypatch, tmp_path, story)
+
+
+def test_f52_what_a_killed_launcher_could_not_start_goes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def story(here: Bench) -> None:
+        here.grant(1)
+        failed = Report(frames.NOT_STARTED, 1, errno.EAGAIN, frames.STAGE_FORK, 0, 9)
+        assert record.append(here.launcher.recording, record.of_report(failed))
+        here.launcher.on_gone()
+        assert (await here.next(Returned)).fence == 1
+        assert not [message for message in here.sent if isinstance(message, (Started, Ended))]
+
+    bench(monkeypatch, tmp_path, story)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from tests.worker.conftest import StartWorker
 from tests.worker.double import PATIENCE_S, MasterDouble
 from tests.worker.launching import Launcher
-from titan.model.wire import CAUSE_CANCELLED
+from titan.model.wire import CAUSE_CANCELLED, CAUSE_LOST
 from titan.worker.launcher import frames
 from titan.worker.launcher.frames import Stop
 
@@ -249,14 +249,13 @@ def test_f27_none_lives_after_a_kill_of(
 ) -> None:
     worker = start_worker("--slots", str(len(NAMES)))
     trees = [Tree(tmp_path, name) for name in NAMES]
-    for number, tree in enumerate(trees):
-        master.grant(tree.script, reap=bool(number % 2))
+    fences = [master.grant(tree.script, reap=bool(number % 2)) for number, tree in enumerate(trees)]
     for tree in trees:
         tree.wait_up()
     os.kill(worker.process.pid if victim == "worker" else worker.launcher_pid, signal.SIGKILL)
     assert [tree.name for tree in trees if not tree.gone(PATIENCE_S)] == []
     if victim == "launcher":
-        master.wait_hellos(2)
+        assert {master.end(fence)[0].cause for fence in fences} == {CAUSE_LOST}
         assert master.run("print('goes on')\n")[1] == "goes on\n"
     for tree in trees:
         tree.close()

@@ -11,7 +11,7 @@ import pytest
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
 from tests.worker.processes import HEAD, STAY, Death, alive, pids_in
-from titan.model.wire import CLOSE_REPLACED, CLOSE_STOPPING, Ended, RenewAck, Welcome, encode_frame
+from titan.model.wire import CAUSE_LOST, CLOSE_REPLACED, CLOSE_STOPPING, Ended, Recall, RenewAck, Welcome, encode_frame
 
 WAITS = "import sys\nprint('up')\nopen(sys.argv[1]).read()\nprint('went on')\nraise SystemExit(8)\n"
 
@@ -41,6 +41,31 @@ def test_a_job_outlives_its_master_and_its_result_comes_later(
     assert [(held.fence, held.started, held.log_bytes_acked) for held in again.attempts] == [(fence, True, 3)]
     assert (again.incarnation, again.epoch_seen) == (master.hellos[0].incarnation, 1)
     assert list(master.started) == [fence]
+
+
+def test_f52_a_launcher_killed_while_the_master_is_away_loses_no_word_of_its_jobs(
+    master: MasterDouble, start_worker: StartWorker, meeting: Path, tmp_path: Path
+) -> None:
+    worker = start_worker("--slots", "1")
+    begun, never = tmp_path / "begun", tmp_path / "never"
+    for fifo in (begun, never):
+        os.mkfifo(fifo)
+    script = "import sys\nprint('up')\nopen(sys.argv[1], 'w').close()\nopen(sys.argv[2]).read()\n"
+    first, second, third = (master.grant(script, args=(str(begun), str(wait))) for wait in (meeting, never, never))
+    begun.read_bytes()
+    master.send(Recall(third))
+    master.wait(lambda: third in master.returned, "a word that all grants were taken")
+    master.stop()
+    # The second takes the slot while there is nobody to tell.
+    let_go(meeting)
+    begun.read_bytes()
+    os.kill(worker.launcher_pid, signal.SIGKILL)
+    master.start()
+    assert master.end(first)[0].exit_code == 0
+    lost, log = master.end(second)
+    assert (lost.cause, log) == (CAUSE_LOST, "up\n")
+    assert [held.fence for held in master.hellos[1].attempts] == [first, second]
+    assert master.run("print('goes on')\n")[1] == "goes on\n"
 
 
 def test_f49_what_was_not_acknowledged_is_sent_again(

@@ -3,18 +3,16 @@
 The worker's side of the promise that nothing is lost and nothing runs twice: an attempt is held from its
 grant until the Master has said that its end is durable, and every `Hello` names all that is held. Results
 and log bytes are sent again from where the Master says it stands, whoever lost the connection; what was not
-kept of a log is said in its place. Messages
-from the Master and facts from this machine come in; orders for this machine come back, and `next_frame`
-says what to send. Grants beyond the slots wait here, so that a slot that falls free has its next job at
-once: highest priority first, then the oldest. Until `hand_over` each can be had back, afterwards none can;
-whoever comes first decides, and only here. Sent log bytes not yet acknowledged are bounded by a window
-that follows the link's pace, so that renewals never wait behind a backlog. Times are boot-clock
-milliseconds of the caller.
+kept of a log is said in its place. Messages from the Master and facts from this machine come in; orders for
+this machine come back, and `next_frame` says what to send. Grants beyond the slots wait here, so that a slot
+that falls free has its next job at once: highest priority first, then the oldest. Until `hand_over` each can
+be had back, afterwards none can; whoever comes first decides, and only here. Sent log bytes not yet
+acknowledged are bounded by a window that follows the link's pace, so that renewals never wait behind a
+backlog. Times are boot-clock milliseconds of the caller.
 """
 
 import heapq
 from collections import deque
-from collections.abc import Collection
 
 import msgspec
 
@@ -288,9 +286,11 @@ class WorkerLink:
         self._attempts[fence] = _Attempt(handed=True, started=True)
 
     def started(self, fence: int, at_ms: int) -> None:
-        """The launcher runs it. `at_ms` is wall time."""
-        self._attempts[fence].started = True
-        self._say(Started(fence, at_ms))
+        """It runs, or ran. `at_ms` is wall time; what comes after the first word of it is not news."""
+        attempt = self._attempts[fence]
+        if not attempt.started:
+            attempt.started = True
+            self._say(Started(fence, at_ms))
 
     def returned(self, fence: int, reason: str) -> list[Order]:
         """It could not be started here, for no fault of its own."""
@@ -324,12 +324,6 @@ class WorkerLink:
         attempt.log_total = message.log_bytes
         self._mark(message.fence, attempt)
         return self._next_waiting()
-
-    def lost(self, fences: Collection[int]) -> list[Order]:
-        """These died with the launcher: the next `Hello` does not name them, so the Master counts them lost."""
-        for fence in fences:
-            self._drop(fence)
-        return [*(Forget(fence) for fence in fences), *self._next_waiting()]
 
     def drain(self) -> list[Order]:
         """Start nothing more: what was not handed over goes back, what runs goes on to its end."""

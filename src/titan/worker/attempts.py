@@ -38,11 +38,7 @@ NO_SPEC = JobSpec(job_id="", filename="")
 
 
 class Attempts:
-    """The attempts of one worker.
-
-    `changed` is called when there may be something to send, `relink` when the Master has to be told anew
-    what is held.
-    """
+    """The attempts of one worker. `changed` is called when there may be something to send."""
 
     def __init__(
         self,
@@ -56,7 +52,6 @@ class Attempts:
         python: str,
         limits: Limits,
         changed: Callable[[], None],
-        relink: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self._link = link
@@ -69,7 +64,6 @@ class Attempts:
         self._python = python
         self._limits = limits
         self._changed = changed
-        self._relink = relink
         self._say = say
         self._loop = asyncio.get_running_loop()
         self._files = ThreadPoolExecutor(2, "titan-files")
@@ -222,7 +216,6 @@ class Attempts:
             self._specs[grant.fence] = NO_SPEC
             ended, line = endings.not_started(grant.fence, _wall_ms(), 127, f"could not start: {reason}")
             self._outbox.begun(grant.fence, NO_SPEC)
-            self._link.started(grant.fence, ended.at_ms)
             self._finish(ended, line)
 
     # From the launcher to the end
@@ -243,11 +236,10 @@ class Attempts:
             self._clean(fence)
             self._give_back(fence, f"it cannot be started here: {os.strerror(report.a)}")
             return
-        if report.kind == frames.NOT_STARTED:
-            self._link.started(fence, report.at_ms)
         self._finish(*end)
 
     def _finish(self, ended: Ended, line: str) -> None:
+        self._link.started(ended.fence, ended.at_ms)
         del self._specs[ended.fence]
         self._devices.forget(ended.fence)
         self._logs.finish(ended.fence, line, lambda total: self._over(ended, line, total))
@@ -292,18 +284,17 @@ class Attempts:
         self._spawn(self._replace_launcher())
 
     async def _replace_launcher(self) -> None:
-        """Kill what the launcher left, forget its jobs, and say hello without them: the Master counts them lost."""
+        """Kill what the launcher left, end its jobs as it recorded it or else as lost, and start another."""
         self._say("the launcher was killed, and its jobs with it")
         await asyncio.to_thread(kill_all_children)
-        lost = list(self._specs)
-        self._specs.clear()
-        for fence in lost:
-            self._devices.forget(fence)
-            self._do_later(self._workspaces.keep, fence)
-        self.obey(self._link.lost(lost))
+        recorded = await asyncio.to_thread(self._outbox.reports)
+        for fence in list(self._specs):
+            if fence in recorded:
+                self._report(recorded[fence])
+            else:
+                self._finish(*endings.lost(fence, _wall_ms()))
         await asyncio.sleep(LAUNCHER_PAUSE_S)
         self._launcher = self._new_launcher()
-        self._relink()
 
     def _new_launcher(self) -> LauncherProcess:
         launcher = LauncherProcess(self._report, self._launcher_gone, self._outbox.descriptor)

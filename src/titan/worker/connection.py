@@ -94,7 +94,6 @@ class Connection:
         self._token_file = token_file
         self._link = link
         self._handler = handler
-        self._socket: ClientConnection | None = None
         self._wake = asyncio.Event()
         self._said: dict[str, str] = {}
         self._quiet_until_ms = boot_ms() + QUIET_START_MS if beside else 0
@@ -113,7 +112,6 @@ class Connection:
             except (OSError, InvalidHandshake, ConnectionClosed, Refused) as error:
                 self._tell(url, error)
             finally:
-                self._socket = None
                 self._link.disconnected()
             if boot_ms() - begun_ms > STABLE_MS:
                 window_s = RETRY_S_START
@@ -123,11 +121,6 @@ class Connection:
     def wake(self) -> None:
         """There may be something to send."""
         self._wake.set()
-
-    def drop(self) -> None:
-        """Give this connection up at once and make a new one."""
-        if self._socket is not None:
-            self._socket.transport.abort()
 
     def token(self) -> str:
         """Return the token of the worker. Raises Refused while its file is missing."""
@@ -149,7 +142,6 @@ class Connection:
             close_timeout=CLOSE_TIMEOUT_S,
             max_size=RECEIVE_BYTES_MAX,
         )
-        self._socket = socket
         try:
             await self._serve(socket, url)
         except ConnectionClosed as closed:

@@ -8,6 +8,7 @@ from titan.model.spec import JobSpec
 from titan.model.wire import (
     CAUSE_CANCELLED,
     CAUSE_LEASE,
+    CAUSE_LOST,
     CAUSE_OUT_OF_MEMORY,
     CAUSE_START_FAILED,
     CAUSE_TIMEOUT,
@@ -97,6 +98,11 @@ def start_failure(fence: int, at_ms: int, name: str, code: int, stage: int) -> t
 def not_started(fence: int, at_ms: int, exit_code: int, line: str) -> tuple[Ended, str]:
     """Return the `Ended` of a job that never ran, by a fault of its own, and `line`."""
     return Ended(fence=fence, exit_code=exit_code, cause=CAUSE_START_FAILED, at_ms=at_ms, detail=line), line
+
+
+def lost(fence: int, at_ms: int) -> tuple[Ended, str]:
+    """Return the `Ended` of a job that was killed with what watched it, and no line."""
+    return Ended(fence, 128 + 9, 9, CAUSE_LOST, at_ms=at_ms), ""
 
 
 def _signal_name(number: int) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from titan.model.spec import JobSpec
-from titan.model.wire import CAUSE_LOST, Ended
+from titan.model.wire import Ended
 from titan.worker import endings
 from titan.worker.launcher import frames, record
 from titan.worker.launcher.frames import Report, boot_ms
@@ -105,7 +105,7 @@ class Remembered:
             return self.over.ended, self.over.line
         begun, report = self.begun, self.report
         if report is None:
-            return Ended(begun.fence, 128 + 9, 9, CAUSE_LOST, at_ms=now_ms), ""
+            return endings.lost(begun.fence, now_ms)
         spec = JobSpec(job_id="", filename=begun.filename, timeout_s=begun.timeout_s, lease_s=begun.lease_s)
         return endings.named(spec, report)
 
@@ -236,6 +236,11 @@ class Outbox:
             kept.append(record.of_report(report))
             if self._older:
                 self._append(kept[-1])
+
+    def reports(self) -> dict[int, Report]:
+        """Return by fence how attempts ended that the launcher recorded, whether or not it could tell. Any thread."""
+        attempts = read(self._folder).attempts
+        return {fence: attempt.report for fence, attempt in attempts.items() if attempt.report is not None}
 
     def over(self, ended: Ended, line: str) -> None:
         """An attempt's end, with all that the job printed in the spool and `line` behind it."""

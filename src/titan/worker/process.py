@@ -137,7 +137,6 @@ class Worker:
             sys.executable,
             limits,
             changed=self._changed,
-            relink=self._connection.drop,
             say=self.say,
         )
         for ended in ends:

@@ -165,13 +165,12 @@ def test_an_unwanted_attempt_that_never_started_is_not_returned() -> None:
     assert link.next_frame(0) == []
 
 
-def test_jobs_that_died_with_the_launcher_are_not_in_the_next_hello() -> None:
+def test_a_start_is_said_once() -> None:
     link = online()
     running(link, 1)
-    running(link, 2)
-    link.ended(Ended(2, 0))
-    assert link.lost([1]) == [Forget(1)]
-    assert link.hello(0) == (Held(2, True, 0),)
+    link.started(1, 9)
+    assert link.next_frame(0) == []
+    assert link.hello(0) == (Held(1, True, 0),)
 
 
 def test_renewals_count_from_their_send() -> None:
