@@ -78,8 +78,19 @@ class Lifecycle:
 
     def set_due_timer(self, job: Job) -> None:
         """Wake when a DELAYED job is due: never later than its delay allows, whatever the wall clock did."""
-        left_ms = max(0, (job.due_ms or 0) - self.memory.now.wall_ms)
+        left_ms = min(self._wait_ms_max(job), max(0, (job.due_ms or 0) - self.memory.now.wall_ms))
         self.memory.set_timer(self.memory.now.mono_ms + left_ms, "due", job, job.due_ms or 0)
+
+    def _wait_ms_max(self, job: Job) -> int:
+        """Return the longest that `job` can have been told to wait in DELAYED."""
+        if job.reason == reasons.WAIT_BACKOFF:
+            return self._backoff_ms(job.failures, job)
+        return POSTPONE_MS if job.reason == reasons.WAIT_POSTPONED else job.delay_ms
+
+    def _backoff_ms(self, failures: int, job: Job) -> int:
+        """Return the window in which the retry after so many failures is drawn."""
+        window_s = min(self.memory.limits.retry_backoff_s_max, job.retry_backoff_s * 2.0 ** min(failures - 1, 30))
+        return int(window_s * 1000)
 
     def make_ready(self, job: Job, event: JobEvent = JobEvent.READY, **values: object) -> None:
         """Queue `job`; a run that is being cancelled takes it out again in its next slice."""
@@ -115,8 +126,7 @@ class Lifecycle:
         """An attempt failed by the job's own doing: try again after a backoff, or FAILED."""
         if job.failures < job.retries:
             failures = job.failures + 1
-            window_s = min(self.memory.limits.retry_backoff_s_max, job.retry_backoff_s * 2.0 ** min(failures - 1, 30))
-            delay_ms = int(window_s * jitter * 1000)
+            delay_ms = int(self._backoff_ms(failures, job) * jitter)
             self.delay(job, JobEvent.RETRY, delay_ms, reasons.WAIT_BACKOFF, failures=failures, exit_code=exit_code)
         else:
             self.finish(job, JobEvent.FAIL, reason, exit_code)

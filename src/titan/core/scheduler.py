@@ -61,6 +61,7 @@ from titan.model.spec import decode_spec
 from titan.model.states import FINAL_JOB_STATES, JobState
 
 STEPS_AN_EVENT = 400
+EXTEND_MS_MAX = 15 * 60_000
 TIMERS_AN_EVENT = 400
 
 
@@ -207,7 +208,7 @@ class Scheduler:
         """Timers and slices are seen to at the end of every event."""
 
     def _prepare_stop(self, event: PrepareStop) -> None:
-        until_ms = self.memory.now.wall_ms + event.extend_ms
+        until_ms = self.memory.now.wall_ms + min(EXTEND_MS_MAX, event.extend_ms)
         for attempt in self.memory.attempts.values():
             attempt.lease_until_ms = until_ms
             self.memory.out.changes.append(
@@ -218,7 +219,8 @@ class Scheduler:
         memory = self.memory
         attempt = Attempt(**{column: getattr(row, column) for column in ATTEMPT_COLUMNS}, base_ms=memory.now.mono_ms)
         if attempt.lease_until_ms is not None:
-            left_ms = max(0, attempt.lease_until_ms - memory.now.wall_ms)
+            # A wall clock that was set back meanwhile prolongs nothing beyond what was ever promised.
+            left_ms = min(EXTEND_MS_MAX, max(0, attempt.lease_until_ms - memory.now.wall_ms))
             attempt.not_before_ms = memory.now.mono_ms + left_ms + LEASE_GRACE_S * 1000
         self._expect(attempt.worker, attempt.incarnation, attempt.boot_id)
         memory.hold(attempt)

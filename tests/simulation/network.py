@@ -1,0 +1,214 @@
+"""What lies between the nodes: frames of worker links in order, requests of clients in none.
+
+A link is like a TCP connection: what arrives, arrives in the order it was sent. Faults make it worse than that:
+a frame may be lost, come twice, or overtake another, which no TCP connection does. Such a link is bad until it is
+closed, and no promise may break on it; that everything gets done is only promised once links are good again.
+
+A cut stands for a direction between two nodes. What was sent into it is held and comes late, or is gone and takes the
+connection with it. Requests have no order: each may be lost, or come twice, and the client asks again.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tests.simulation.world import Node, World
+from titan.model.wire import MasterMessage, Renew, RenewAck, WorkerMessage
+
+LATE_MS_MAX = 30_000
+
+
+class MasterEnd(Protocol):
+    """What a link needs of the Master's end."""
+
+    def heard(self, link: "Link", frame: list[WorkerMessage]) -> None:
+        """A frame arrived."""
+
+    def hung_up(self, link: "Link") -> None:
+        """The link is closed."""
+
+
+class WorkerEnd(Protocol):
+    """What a link needs of the worker's end."""
+
+    def heard(self, link: "Link", frame: list[MasterMessage]) -> None:
+        """A frame arrived."""
+
+    def hung_up(self, link: "Link", reason: str) -> None:
+        """The link is closed."""
+
+
+class Way:
+    """One direction of one link: when its last frame arrives."""
+
+    def __init__(self) -> None:
+        self.last_ms = 0
+        self.dead = False
+
+
+class Link:
+    """One connection of a worker process to a Master. Each end is told once that it is over."""
+
+    def __init__(self, network: "Network", worker: Node, master: Node, ends: tuple[WorkerEnd, MasterEnd]) -> None:
+        self.network = network
+        self.worker, self.master = worker, master
+        self.worker_end, self.master_end = ends
+        self.up, self.down = Way(), Way()
+        self.open_at_worker = self.open_at_master = True
+        self.bad = False
+
+    def to_master(self, frame: list[WorkerMessage]) -> None:
+        """Send a frame up."""
+        if self.open_at_worker:
+            self.network.carry(self, self.up, self.worker, self.master, frame, self._at_master)
+
+    def to_worker(self, frame: list[MasterMessage]) -> None:
+        """Send a frame down."""
+        if self.open_at_master:
+            self.network.carry(self, self.down, self.master, self.worker, frame, self._at_worker)
+
+    def close_at_worker(self) -> None:
+        """The worker hangs up; the Master hears of it if anything gets through."""
+        if self.open_at_worker:
+            self.open_at_worker = False
+            self.network.carry(self, self.up, self.worker, self.master, None, self._at_master)
+
+    def close_at_master(self, reason: str) -> None:
+        """The Master hangs up."""
+        if self.open_at_master:
+            self.open_at_master = False
+            self.network.carry(self, self.down, self.master, self.worker, reason, self._at_worker)
+
+    def reset(self) -> None:
+        """Both ends learn that the connection is gone."""
+        for way in (self.up, self.down):
+            way.dead = True
+        if self.open_at_worker:
+            self.open_at_worker = False
+            self.network.world.plan_for(self.worker, 0, 1, self.worker_end.hung_up, (self, "reset"))
+        if self.open_at_master:
+            self.open_at_master = False
+            self.network.world.plan_for(self.master, 0, 1, self.master_end.hung_up, (self,))
+
+    def _at_master(self, frame: list[WorkerMessage] | None) -> None:
+        if not self.open_at_master:
+            return
+        if frame is None:
+            self.open_at_master = False
+            self.master_end.hung_up(self)
+        else:
+            self.master_end.heard(self, frame)
+
+    def _at_worker(self, frame: list[MasterMessage] | str) -> None:
+        if not self.open_at_worker:
+            return
+        if isinstance(frame, str):
+            self.open_at_worker = False
+            self.worker_end.hung_up(self, frame)
+        else:
+            self.worker_end.heard(self, frame)
+
+
+class Network:
+    """All that is on its way. The rates are chances a frame or request; 0: the fault is off."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.delay_ms = world.between(1, 8)
+        self.slow_rate = self.loss_rate = self.twice_rate = self.overtake_rate = 0.0
+        self.request_loss_rate = self.request_twice_rate = 0.0
+        self.cuts: dict[tuple[str, str], bool] = {}
+        self.links: list[Link] = []
+        self._held: dict[tuple[str, str], list[tuple[Link, Way, Node, Any, Callable[[Any], None]]]] = {}
+
+    def connect(self, worker: Node, master: Node, ends: tuple[WorkerEnd, MasterEnd]) -> Link:
+        """Return a new link; nothing was said on it yet."""
+        self.links = [link for link in self.links if link.open_at_worker or link.open_at_master]
+        link = Link(self, worker, master, ends)
+        self.links.append(link)
+        return link
+
+    def carry(
+        self, link: Link, way: Way, source: Node, target: Node, frame: Any, arrive: Callable[[Any], None]
+    ) -> None:
+        """Take a frame from `source` to `target`, or lose it."""
+        if way.dead:
+            return
+        cut = (source.name, target.name)
+        if cut in self.cuts:
+            self._into_cut(cut, link, way, target, frame, arrive)
+            return
+        world = self.world
+        delay_ms = 1 + int(world.chance() * self.delay_ms)
+        if self.slow_rate and world.chance() < self.slow_rate:
+            world.hits["net_slow"] += 1
+            delay_ms += world.between(50, 3_000)
+        due_ms = world.now + delay_ms
+        if self.loss_rate and world.chance() < self.loss_rate:
+            world.hits["net_loss"] += 1
+            link.bad = True
+            return
+        if self.overtake_rate and world.chance() < self.overtake_rate and due_ms < way.last_ms:
+            world.hits["net_reorder"] += 1
+            link.bad = True
+        else:
+            due_ms = way.last_ms = max(due_ms, way.last_ms)
+        count = 0 if _is_quiet(frame) else 1
+        world.plan_for(target, due_ms - world.now, count, arrive, (frame,))
+        if self.twice_rate and frame is not None and world.chance() < self.twice_rate:
+            world.hits["net_twice"] += 1
+            link.bad = True
+            world.plan_for(target, due_ms - world.now + world.between(0, 500), count, arrive, (frame,))
+
+    def _into_cut(
+        self, cut: tuple[str, str], link: Link, way: Way, target: Node, frame: Any, arrive: Callable[[Any], None]
+    ) -> None:
+        if self.cuts[cut]:
+            self._held.setdefault(cut, []).append((link, way, target, frame, arrive))
+        else:
+            way.dead = True
+
+    def cut(self, source: str, target: str, held: bool) -> None:
+        """Let nothing through from `source` to `target`; `held`: it comes when the cut is over, else it never does."""
+        self.cuts[source, target] = held
+
+    def mend(self, source: str, target: str) -> None:
+        """The cut is over."""
+        cut = (source, target)
+        if self.cuts.pop(cut, None) is None:
+            return
+        for link, way, node, frame, arrive in self._held.pop(cut, ()):
+            self.carry(link, way, _other(link, node), node, frame, arrive)
+
+    def request(self, source: str, target: Node, count: int, call: Callable[..., None], *args: Any) -> None:
+        """Have `call(*args)` happen at `target`, later, perhaps never, perhaps twice."""
+        world = self.world
+        if (source, target.name) in self.cuts:
+            return
+        if self.request_loss_rate and world.chance() < self.request_loss_rate:
+            world.hits["request_loss"] += 1
+            return
+        delay_ms = 1 + int(world.chance() * self.delay_ms)
+        if self.slow_rate and world.chance() < self.slow_rate:
+            delay_ms += world.between(50, 3_000)
+        world.plan_for(target, delay_ms, count, call, args)
+        if self.request_twice_rate and world.chance() < self.request_twice_rate:
+            world.hits["request_twice"] += 1
+            world.plan_for(target, delay_ms + world.between(0, 3_000), count, call, args)
+
+    def heal(self) -> None:
+        """All is well from here on: no fault, no cut, and links that lost or mixed up anything are made anew."""
+        self.slow_rate = self.loss_rate = self.twice_rate = self.overtake_rate = 0.0
+        self.request_loss_rate = self.request_twice_rate = 0.0
+        for source, target in list(self.cuts):
+            self.mend(source, target)
+        for link in self.links:
+            if link.bad or link.up.dead or link.down.dead:
+                link.reset()
+
+
+def _other(link: Link, node: Node) -> Node:
+    return link.worker if node is link.master else link.master
+
+
+def _is_quiet(frame: Any) -> bool:
+    return bool(isinstance(frame, list) and len(frame) == 1 and isinstance(frame[0], (Renew, RenewAck)))
