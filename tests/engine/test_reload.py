@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tests.engine.bench import Worker, bench, new_run_id, outcomes, play, spec
-from titan.core.events import AttemptEnded, CancelRun, Send
+from titan.core.events import AttemptEnded, CancelRun, Send, WorkerRenewed
 from titan.core.scheduler import Scheduler
 from titan.master import shell
 from titan.master.live import RESYNC
 from titan.model.states import JobState
 from titan.model.store import StoreIncr, StorePut
-from titan.model.wire import CLOSE_STOPPING, Ack, Ended, Grant, Held, Renew, RenewAck, Started
+from titan.model.wire import CLOSE_FAILED, CLOSE_STOPPING, Ack, Ended, Grant, Held, Renew, RenewAck, Started
 from titan.storage.errors import CommitFailed
 from titan_sdk.errors import Internal, Unavailable
 
@@ -111,12 +111,33 @@ def test_a_report_the_core_fails_on_is_answered_and_not_fed_again_when_the_worke
                 again.say(Ended(grant.fence, 0))
                 ack = await again.hear(Ack)
                 assert ack.ended == (grant.fence,)
+                assert (await again.closed)[0] == CLOSE_FAILED
                 assert len(fed) == 1
             assert (await it.job(run_id, "a")).state in (JobState.RUNNING, JobState.ASSIGNED)
             # The worker has forgotten the attempt: its next hello says so, and the job is granted anew.
-            third = await it.worker(incarnation="second", predecessor="first")
+            third = await it.worker()
             assert (await third.hear(Grant)).job_id == "a"
             await it.agree()
+
+    play(story())
+
+
+def test_a_renewal_the_core_has_failed_on_is_not_answered_again_and_its_link_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as it:
+            worker = await it.worker()
+            with monkeypatch.context() as planted:
+                fed = plant(planted, WorkerRenewed)
+                worker.say(Renew(1))
+                assert (await worker.closed)[0] == CLOSE_STOPPING
+                await it.loaded()
+                again = await it.worker()
+                again.say(Renew(2))
+                assert (await again.closed)[0] == CLOSE_FAILED
+                assert not [each for frame in again.frames for each in frame if isinstance(each, RenewAck)]
+                assert len(fed) == 1
 
     play(story())
 

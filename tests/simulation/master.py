@@ -513,33 +513,38 @@ class Master(Node):
                 if not self.muted and not self.output(known, message, chunks):
                     return
             elif isinstance(message, Renew):
-                known.link.to_worker([RenewAck(message.seq)])
                 if not self.muted:
                     self.keep(known, chunks)
                     chunks = []
                     self.ground.oracle.renewed(self, known.name, known.incarnation, self.scheduler is not None)
-                    self.report(WorkerRenewed(known.name, known.incarnation))
+                    if not self.report(WorkerRenewed(known.name, known.incarnation)):
+                        self.close_link(known, "the core has failed on this before")
+                        return
+                known.link.to_worker([RenewAck(message.seq)])
             elif isinstance(message, Hello):
                 self.close_link(known, "a second hello")
                 return
             elif not self.muted:
                 self.keep(known, chunks)
                 chunks = []
-                self.take_report(known, message)
+                if not self.take_report(known, message):
+                    self.after_quietly(1, self.close_link, known, "the core has failed on this before")
+                    return
         self.keep(known, chunks)
 
-    def take_report(self, known: MasterLink, message: WorkerMessage) -> None:
-        """Tell the core what a worker reports."""
+    def take_report(self, known: MasterLink, message: WorkerMessage) -> bool:
+        """Tell the core what a worker reports; False when it has failed on that before."""
         name, incarnation = known.name, known.incarnation
         match message:
             case Ended():
-                self.report(AttemptEnded(name, incarnation, message, self.world.chance()))
+                return self.report(AttemptEnded(name, incarnation, message, self.world.chance()))
             case Started():
-                self.report(AttemptStarted(name, incarnation, message.fence))
+                return self.report(AttemptStarted(name, incarnation, message.fence))
             case Returned():
-                self.report(AttemptReturned(name, incarnation, message.fence, message.reason))
+                return self.report(AttemptReturned(name, incarnation, message.fence, message.reason))
             case Draining():
-                self.report(WorkerDraining(name, incarnation))
+                return self.report(WorkerDraining(name, incarnation))
+        return True
 
     def output(self, known: MasterLink, said: Output | Dropped, chunks: list[LogChunk]) -> bool:
         """Take log bytes; False when they do not follow what came before."""

@@ -70,6 +70,7 @@ class Link:
         self.open = False
         self.fault: LinkFault | None = None
         self.unkept_bytes = 0
+        self._farewell: LinkFault | None = None
         self._frame_bytes_max = frame_bytes_max
         self._renewals: list[MasterMessage] = []
         self._ended: list[int] = []
@@ -115,6 +116,11 @@ class Link:
             self.open = False
             self.task.cancel()
 
+    def close_when_said(self, fault: LinkFault) -> None:
+        """End the link from our side as soon as what was said is on its way."""
+        self._farewell = fault
+        self._wake.set()
+
     async def end(self) -> None:
         """Stop sending, and say why if we were the ones to end it."""
         self._sender.cancel()
@@ -129,6 +135,8 @@ class Link:
                 self._wake.clear()
                 for frame in self._frames(self._take()):
                     await self.socket.send(frame)
+                if self._farewell is not None:
+                    self.close(self._farewell)
         except (OSError, RuntimeError) as error:
             LOG.debug("worker %s cannot be reached: %s", self.name, error)
 

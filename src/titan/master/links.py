@@ -233,27 +233,31 @@ class WorkerLinks:
                 if not self._muted:
                     self._output(link, message, chunks)
                 continue
-            if isinstance(message, Renew):
-                link.say(RenewAck(message.seq))
             if not self._muted:
                 self._keep(link, chunks)
                 chunks = []
-                self._report(link, message)
+                if not self._report(link, message):
+                    # A renewal that nobody heard of must not be answered, and for the rest the next hello is asked.
+                    link.close_when_said(LinkFault(CLOSE_FAILED, "the Master has failed on this before"))
+                    return
+            if isinstance(message, Renew):
+                link.say(RenewAck(message.seq))
         self._keep(link, chunks)
 
-    def _report(self, link: Link, message: WorkerMessage) -> None:
+    def _report(self, link: Link, message: WorkerMessage) -> bool:
+        """Tell the core; False when it has failed on that before and hears nothing of it."""
         name, incarnation, report = link.name, link.incarnation, self._core.report
         match message:
             case Ended():
-                report(AttemptEnded(name, incarnation, message, random.random()))  # noqa: S311
+                return report(AttemptEnded(name, incarnation, message, random.random()))  # noqa: S311
             case Started():
-                report(AttemptStarted(name, incarnation, message.fence))
+                return report(AttemptStarted(name, incarnation, message.fence))
             case Draining():
-                report(WorkerDraining(name, incarnation))
+                return report(WorkerDraining(name, incarnation))
             case Renew():
-                report(WorkerRenewed(name, incarnation))
+                return report(WorkerRenewed(name, incarnation))
             case Returned():
-                report(AttemptReturned(name, incarnation, message.fence, message.reason[:REASON_CHARS_MAX]))
+                return report(AttemptReturned(name, incarnation, message.fence, message.reason[:REASON_CHARS_MAX]))
             case _:
                 raise LinkFault(CLOSE_BAD_FRAME, f"{type(message).__name__} is not expected here")
 

@@ -22,7 +22,7 @@ from titan.core.events import (
     WorkerRenewed,
 )
 from titan.core.memory import ATTEMPT_COLUMNS, JOB_COLUMNS, RUN_COLUMNS
-from titan.core.scheduler import Scheduler
+from titan.core.scheduler import EXTEND_MS_MAX, Scheduler
 from titan.model.states import FINAL_JOB_STATES, JobState, RunState
 from titan.model.wire import Ended, Held
 
@@ -301,3 +301,40 @@ def test_a_worker_that_comes_back_late_after_an_orderly_stop_keeps_its_jobs() ->
     h.wait(100_000)
     h.worker(held=[Held(h.job(run_id, "j")["fence"], started=True)])
     assert h.state(run_id, "j") == JobState.RUNNING
+
+
+def set_back(h: Harness) -> None:
+    """The wall clock goes back by an hour, and the Master is started anew."""
+    h.now = h.now._replace(wall_ms=h.now.wall_ms - 3_600_000)
+    h.crash()
+
+
+def test_after_a_start_with_the_wall_clock_set_back_nothing_waits_longer_than_it_ever_had_to() -> None:
+    h = Harness()
+    h.worker(slots=3)
+    run_id = h.submit(job("delayed", delay_ms=2_000), job("failing", retries=3, retry_backoff_s=4), job("postponed"))
+    h.start(run_id, "failing")
+    h.end(run_id, "failing", 1, jitter=0.5)
+    h.give_back(run_id, "postponed", "no folder")
+    assert set(h.states(run_id).values()) == {JobState.DELAYED}
+    set_back(h)
+    due_ms = {}
+    for _ in range(4_000):
+        h.wait(1)
+        for job_id, state in h.states(run_id).items():
+            if state != JobState.DELAYED:
+                due_ms.setdefault(job_id, h.now.mono_ms - 1_000_000)
+    assert due_ms == {"delayed": 2_000, "failing": 4_000, "postponed": 1_000}
+
+
+def test_a_wall_clock_set_back_prolongs_no_lease_beyond_what_an_orderly_stop_may_promise() -> None:
+    h = Harness()
+    h.worker()
+    run_id = h.submit(job("j"))
+    h.start(run_id, "j")
+    h.tell(PrepareStop(24 * 3_600_000))
+    set_back(h)
+    h.wait(EXTEND_MS_MAX + 4_999)
+    assert h.state(run_id, "j") == JobState.RUNNING
+    h.wait(1)
+    assert h.state(run_id, "j") == JobState.QUEUED
