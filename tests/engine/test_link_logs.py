@@ -1,6 +1,8 @@
 """Log bytes of a worker: kept once and in order, acknowledged when durable, whatever breaks in between."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from titan.model.wire import (
     Started,
     Welcome,
 )
+from titan.storage.connection import Connection
 from titan.storage.errors import CommitFailed
 
 
@@ -219,5 +222,35 @@ def test_a_process_started_anew_sends_on_the_log_its_predecessor_began(tmp_path:
         assert (await it.job(run_id, "a")).state is JobState.COMPLETED
         assert await it.log(grant.fence) == b"one two"
         await it.agree()
+
+    with_bench(story, tmp_path)
+
+
+def test_a_log_that_is_forgotten_while_others_of_its_hello_are_looked_up_is_looked_up_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(it: Bench) -> None:
+        worker = await it.worker()
+        await it.submit(spec("a"))
+        grant = await worker.hear(Grant)
+        worker.say(Started(grant.fence), Output(grant.fence, 0, b"one "))
+        assert (await worker.hear(Ack)).log_offsets == {grant.fence: 4}
+        looked_up: list[None] = []
+        real = it.engine.read
+
+        async def read(query: Callable[[Connection], Any]) -> Any:
+            found = await real(query)
+            if not looked_up:
+                it.engine.links.reset()  # as a load does, which ends before this answer comes
+            looked_up.append(None)
+            return found
+
+        monkeypatch.setattr(it.engine, "read", read)
+        again = Worker(it.engine, held=[Held(grant.fence, True), Held(99, True)])
+        assert (await again.hear(Welcome)).log_offsets == {grant.fence: 4}
+        assert len(looked_up) == 2
+        again.say(Output(grant.fence, 4, b"two"))
+        assert (await again.hear(Ack)).log_offsets == {grant.fence: 7}
+        assert await it.log(grant.fence) == b"one two"
 
     with_bench(story, tmp_path)

@@ -65,6 +65,13 @@ def test_the_limit_counts_what_is_kept_and_after_a_restart_of_the_master_too() -
     ]
 
 
+@pytest.mark.parametrize("kept", [1_001, 5_000])
+def test_a_limit_that_was_lowered_below_what_is_kept_keeps_nothing_more(kept: int) -> None:
+    offsets = Offsets(log_bytes_max=1_000)
+    offsets.begin("w", 7, durable=kept, kept=kept)
+    assert offsets.receive("w", Output(7, kept, b"z" * 9_000)) == [LogChunk(7, kept, b"", 9_000, LIMIT)]
+
+
 def test_i32_what_a_worker_has_dropped_stands_in_its_place() -> None:
     offsets = known()
     offsets.receive("w", Output(7, 0, b"abc"))

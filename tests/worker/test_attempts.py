@@ -15,7 +15,7 @@ from titan.core.link import WorkerLink
 from titan.core.pieces import Piece
 from titan.model.limits import Limits
 from titan.model.spec import JobSpec, encode_spec
-from titan.model.wire import CAUSE_LOST, Ended, Grant, RenewAck, Returned, Started, Welcome, WorkerMessage
+from titan.model.wire import CAUSE_LOST, Ended, Grant, Recall, RenewAck, Returned, Started, Welcome, WorkerMessage
 from titan.worker import attempts as attempts_module
 from titan.worker.attempts import Attempts
 from titan.worker.devices import Device, Devices
@@ -96,6 +96,11 @@ class Bench:
     def report(self, kind: int, fence: int, a: int = 0, b: int = 0) -> None:
         self.launcher.on_report(Report(kind, fence, a, b, 0, 5))
 
+    def answer(self, sent_ms: int) -> None:
+        """The Master answers a renewal sent at `sent_ms`."""
+        self.link.renewed(RenewAck(self.link.renew(sent_ms).seq), sent_ms)
+        self.attempts.answered(self.link.answered_ms)
+
     async def next(self, kind: type[Any]) -> Any:
         """Return the next message of `kind` that would be sent."""
         while True:
@@ -151,9 +156,7 @@ def test_deadlines_are_given_to_the_launcher(
 
 def test_every_answered_renewal_reaches_the_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async def story(here: Bench) -> None:
-        renewal = here.link.renew(here.link.answered_ms + 77)
-        here.link.renewed(RenewAck(renewal.seq), 0)
-        here.attempts.answered(here.link.answered_ms)
+        here.answer(here.link.answered_ms + 77)
         first, last = here.launcher.orders
         assert isinstance(first, Renewed)
         assert isinstance(last, Renewed)
@@ -239,13 +242,38 @@ def test_a_large_script_is_copied_by_a_thread_and_runs_the_same(
 def test_f35_what_waited_beyond_its_lease_is_not_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async def story(here: Bench) -> None:
         here.link.answered_ms -= 45_000
+        here.link.disconnected()
         here.grant(1)
-        assert await here.next(Returned) == Returned(1, "no contact with the Master for too long")
+        # The next hello gives it back by not naming it.
+        assert here.link.hello(boot_ms()) == ()
         # One that nobody else may be granted does not depend on it.
         here.grant(2, msgspec.structs.replace(SPEC, on_lost="fail"))
         assert isinstance(here.launcher.orders[-1], Start)
 
     bench(monkeypatch, tmp_path, story)
+
+
+def test_f35_the_first_grant_after_a_long_absence_waits_for_an_answer_and_is_not_given_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def story(here: Bench) -> None:
+        here.link.answered_ms -= 45_000
+        here.grant(1)
+        # The welcome itself says nothing about a renewal, and an attempt may be had back all the while.
+        here.grant(2)
+        here.attempts.answered(here.link.answered_ms)
+        here.attempts.obey(here.link.recall(Recall(2)))
+        assert await here.next(Returned) == Returned(2)
+        assert not [order for order in here.launcher.orders if isinstance(order, Start)]
+        here.answer(boot_ms())
+        while not isinstance(here.launcher.orders[-1], Start):
+            here.launcher.ordered.clear()
+            await here.launcher.ordered.wait()
+        assert here.launcher.orders[-1].fence == 1
+        assert here.sent == []
+
+    bench(monkeypatch, tmp_path, story)
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["1"]
 
 
 def test_an_end_is_told_after_its_log_and_before_the_clean_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The link itself, with periods of milliseconds: silence, slow links, what is said once."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ class Side:
         self.orders: list[Order] = []
         self.said: list[str] = []
         self.answered: list[int] = []
-        handler = Handler(self._hello, self.orders.extend, self._read_log, self.answered.append, self.said.append)
-        self.connection = Connection(urls, folder / "token", self.link, handler)
+        self.handler = Handler(self._hello, self.orders.extend, self._read_log, self.answered.append, self.said.append)
+        self.connection = Connection(urls, folder / "token", self.link, self.handler)
 
     def _hello(self) -> Hello:
         return Hello("w", "i", "b", 1, "v", ("GENERAL",), 2, self.link.hello(boot_ms()))
@@ -127,6 +128,23 @@ def test_a_connection_that_comes_and_goes_is_told_once_each_time(master: MasterD
     lost_line = f"{master.url}: received 1012 (service restart); then sent 1012 (service restart); trying again"
     assert side.said[:5] == [connected_line, lost_line, connected_line, lost_line, connected_line][: len(side.said)]
     assert len(side.said) >= 4
+
+
+@pytest.mark.parametrize("part", ["hello", "obey", "read_log", "answered"])
+def test_a_fault_of_ours_is_not_taken_for_one_of_the_link(master: MasterDouble, tmp_path: Path, part: str) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    async def play() -> None:
+        side = Side([master.url], tmp_path)
+        side.runs(1)
+        side.link.log_grew(1, 10)
+        setattr(side.handler, part, fails)
+        await asyncio.wait_for(side.connection.run(), 30)
+
+    with pytest.raises(OSError, match="no descriptor is left"):
+        asyncio.run(play())
+    assert len(master.hellos) == (part != "hello")
 
 
 def test_an_unwanted_attempt_is_ordered_to_die_by_the_welcome(master: MasterDouble, tmp_path: Path) -> None:

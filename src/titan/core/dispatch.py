@@ -61,8 +61,9 @@ class Dispatcher:
             self._drop_if_empty(QueueKey(job.tags, job.pinned_to))
 
     def release(self, job: Job) -> None:
-        """Let any fitting worker take a job that waits for the one it is pinned to."""
+        """Let any fitting worker take a job that waits for the one it is pinned to, for good."""
         self.dequeue(job)
+        self.memory.amend(job, affinity_worker="")
         job.pinned_to, job.note = "", reasons.AFFINITY_RELEASED
         self._queue(job).add(job, self.memory.next_sequence())
         self.wanted = True

@@ -199,6 +199,8 @@ class Workers:
             self.memory.set_timer(deadline_ms, "lease", fence)
         else:
             self._silence(attempt)
+            # It may hear us though we do not hear it, and must not run beside the job's next attempt.
+            self.memory.send(attempt.worker, attempt.incarnation, Stop(fence))
             self.lifecycle.lose(attempt, counts=True)
             self.dispatcher.wanted = True
 

@@ -190,13 +190,15 @@ class WorkerLinks:
             self._offsets.keep_only(self._core.holds)
             self._logs_known_max = max(LOGS_KNOWN_MIN, 2 * self._offsets.count())
         fences = tuple(held.fence for held in hello.attempts)
-        unknown = self._offsets.unknown(fences)
-        totals = await self._core.read(partial(_totals, unknown)) if unknown else {}
+        while unknown := self._offsets.unknown(fences):
+            totals = await self._core.read(partial(_totals, unknown))
+            if not self._core.open:
+                break
+            for fence, (total, kept) in totals.items():
+                self._offsets.begin(hello.name, fence, total, kept)
         if not self._core.open:
             raise LinkFault(CLOSE_STOPPING, "the Master is loading or stopping: come back")
         # From here on nothing is awaited: what is decided next is decided with this link in its place.
-        for fence, (total, kept) in totals.items():
-            self._offsets.begin(hello.name, fence, total, kept)
         link = Link(socket, hello.name, hello.incarnation, fences, frame_bytes_max)
         self._replace(link)
         if not self._core.report(_connected(hello), link.welcome):

@@ -89,7 +89,7 @@ class Offsets:
             new = said.offset + said.length - received
             return [_missing(said.fence, offset, new, said.why[:WHY_CHARS_MAX])] if new > 0 else []
         data = said.data[received - said.offset :]
-        kept = data[: self._log_bytes_max - offset.kept]
+        kept = data[: max(0, self._log_bytes_max - offset.kept)]
         chunks = []
         if kept:
             chunks.append(LogChunk(said.fence, received, kept))

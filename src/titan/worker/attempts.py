@@ -71,6 +71,7 @@ class Attempts:
         self._fetching: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._launcher_ready = asyncio.Event()
+        self._answer = asyncio.Event()
         self._closed = False
         self._launcher = self._new_launcher()
 
@@ -87,6 +88,9 @@ class Attempts:
         """The Master answered a renewal sent at `sent_ms`: all leases count from there."""
         self._launcher.send(Renewed(sent_ms))
         self._outbox.alive()
+        # Whoever waits does so for the next one.
+        self._answer.set()
+        self._answer.clear()
 
     def obey(self, orders: list[Order]) -> None:
         """Carry out what the link decided."""
@@ -163,6 +167,13 @@ class Attempts:
         await self._launcher_ready.wait()
         self._hand_over(grant, spec, workdir, shared)
 
+    async def _hand_over_answered(self, stale_ms: int, grant: Grant, spec: JobSpec, workdir: str, shared: str) -> None:
+        """Hand it over when the Master has answered again: its lease counts from a word older than the grant."""
+        while self._link.answered_ms == stale_ms:
+            await self._answer.wait()
+        await self._launcher_ready.wait()
+        self._hand_over(grant, spec, workdir, shared)
+
     def _no_folder(self, fence: int, error: OSError) -> None:
         self._clean(fence)
         self._give_back(fence, f"no folder for it can be made here: {error.strerror}")
@@ -176,9 +187,12 @@ class Attempts:
         fence = grant.fence
         term_ms, kill_ms = lease_margins_ms(spec)
         if term_ms and boot_ms() >= self._link.answered_ms + term_ms:
+            if self._link.online:
+                self._spawn(self._hand_over_answered(self._link.answered_ms, grant, spec, workdir, shared))
+                return
             self._clean(fence)
             self._devices.forget(fence)
-            self.obey(self._link.returned(fence, "no contact with the Master for too long"))
+            self.obey(self._link.returned(fence, ""))
             return
         try:
             reading, writing = os.pipe2(os.O_CLOEXEC)

@@ -61,6 +61,10 @@ class Refused(ConnectionError):
     """The Master answered and does not let us in; the text says why."""
 
 
+class Unreachable(Exception):
+    """No connection came about; the text says why."""
+
+
 class Handler:
     """What the connection needs of its worker; all calls come from the event loop."""
 
@@ -100,7 +104,10 @@ class Connection:
         self.welcomed = asyncio.Event()
 
     async def run(self) -> NoReturn:
-        """Stay connected until cancelled. Raises Replaced when another process has taken our name."""
+        """Stay connected until cancelled. Raises Replaced when another process has taken our name.
+
+        What the handler raises is a fault of ours and not of the link, so it ends this as well.
+        """
         window_s = RETRY_S_START
         while True:
             begun_ms = boot_ms()
@@ -109,7 +116,7 @@ class Connection:
             self._urls.rotate(-1)
             try:
                 await self._connect_once(url)
-            except (OSError, InvalidHandshake, ConnectionClosed, Refused) as error:
+            except (InvalidHandshake, ConnectionClosed, Refused, Unreachable) as error:
                 self._tell(url, error)
             finally:
                 self._link.disconnected()
@@ -129,19 +136,25 @@ class Connection:
         except (OSError, UnicodeDecodeError) as error:
             raise Refused(f"no token to show: {self._token_file}: {error}") from error
 
-    async def _connect_once(self, url: str) -> None:
+    async def _open(self, url: str) -> ClientConnection:
         headers = {"Authorization": f"Bearer {self.token()}"}
-        socket = await connect(
-            f"ws://{urlsplit(url).netloc}/api/v1/worker",
-            additional_headers=headers,
-            user_agent_header="titan-worker",
-            compression=None,
-            proxy=None,
-            open_timeout=OPEN_TIMEOUT_S,
-            ping_interval=None,
-            close_timeout=CLOSE_TIMEOUT_S,
-            max_size=RECEIVE_BYTES_MAX,
-        )
+        try:
+            return await connect(
+                f"ws://{urlsplit(url).netloc}/api/v1/worker",
+                additional_headers=headers,
+                user_agent_header="titan-worker",
+                compression=None,
+                proxy=None,
+                open_timeout=OPEN_TIMEOUT_S,
+                ping_interval=None,
+                close_timeout=CLOSE_TIMEOUT_S,
+                max_size=RECEIVE_BYTES_MAX,
+            )
+        except OSError as error:
+            raise Unreachable(str(error)) from error
+
+    async def _connect_once(self, url: str) -> None:
+        socket = await self._open(url)
         try:
             await self._serve(socket, url)
         except ConnectionClosed as closed:
@@ -184,7 +197,7 @@ class Connection:
             results = await asyncio.gather(*helpers, return_exceptions=True)
             for result in results:
                 # What they raise for a lost connection, `_receive` raises as well.
-                if isinstance(result, Exception) and not isinstance(result, (ConnectionClosed, OSError)):
+                if isinstance(result, Exception) and not isinstance(result, ConnectionClosed):
                     raise result
 
     async def _receive(self, socket: ClientConnection) -> list[MasterMessage]:

@@ -127,6 +127,28 @@ def test_given_back_unstarted_it_is_pinned_again(h: Harness) -> None:
     assert h.holder(run_id, "j")[0] == "home"
 
 
+def test_once_released_it_is_pinned_no_more(h: Harness) -> None:
+    run_id = held_up(h, pinned(wait_s=20), pinned("other", wait_s=86_400))
+    h.wait(20_000)
+    assert h.holder(run_id, "j")[0] == "idle"
+    assert h.job(run_id, "j")["affinity_worker"] == ""
+    h.submit(*(job(f"full{number}", priority=9) for number in range(4)))
+    h.give_back(run_id, "j")
+    assert h.reason(run_id, "j") == reasons.WAIT_SLOTS
+    h.crash()
+    assert h.job(run_id, "other")["affinity_worker"] == "home"
+    h.worker("third")
+    assert h.holder(run_id, "j")[0] == "third"
+
+
+def test_a_child_added_late_whose_wait_is_nothing_is_released_in_the_same_decision(h: Harness) -> None:
+    run_id = h.submit(job("p"), job("q"))
+    h.end(run_id, "p")
+    h.worker("idle", 4)
+    h.accept(h.extend(run_id, pinned(wait_s=0)))
+    assert (h.job(run_id, "j")["worker"], h.job(run_id, "j")["affinity_worker"]) == ("idle", "")
+
+
 def test_many_pins_are_released_in_slices(h: Harness) -> None:
     run_id = held_up(h, *(pinned(f"j{number}", wait_s=86_400) for number in range(2 * STEPS_AN_EVENT)))
     h.worker("idle", 3 * STEPS_AN_EVENT)

@@ -233,6 +233,19 @@ def test_a_silent_worker_takes_nothing_until_it_renews(h: Harness) -> None:
     assert [news.data["connected"] for news in decision.news if news.kind == "worker"] == [True]
 
 
+def test_a_silent_worker_is_told_to_stop_what_is_given_up(h: Harness) -> None:
+    # It may hear, though it is not heard.
+    run_id = h.submit(job("short", lease_s=30, on_lost="fail"), job("long"))
+    h.start(run_id, "short")
+    fences = [h.job(run_id, name)["fence"] for name in ("short", "long")]
+    h.wait(30_000 + GRACE_MS)
+    assert h.messages(Stop) == [Stop(fences[0])]
+    h.wait(LEASE_MS - 30_000)
+    assert h.messages(Stop) == [Stop(fence) for fence in fences]
+    assert not h.tell(AttemptEnded("w", "1", Ended(fences[0], 143, signal=15), 0.0)).changes
+    assert h.state(run_id, "short") == JobState.FAILED
+
+
 def test_only_the_attempt_whose_lease_ran_out_is_lost(h: Harness) -> None:
     run_id = h.submit(job("short", lease_s=30), job("long", lease_s=600))
     h.wait(35_000)
