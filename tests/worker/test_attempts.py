@@ -17,11 +17,12 @@ from titan.model.limits import Limits
 from titan.model.spec import JobSpec, encode_spec
 from titan.model.wire import CAUSE_LOST, Ended, Grant, Recall, RenewAck, Returned, Started, Welcome, WorkerMessage
 from titan.worker import attempts as attempts_module
+from titan.worker import outbox as outbox_module
 from titan.worker.attempts import Attempts
 from titan.worker.devices import Device, Devices
 from titan.worker.environment import JobEnvironment
 from titan.worker.launcher import frames, record
-from titan.worker.launcher.frames import Renewed, Report, Start, boot_ms
+from titan.worker.launcher.frames import Record, Renewed, Report, Start, boot_ms
 from titan.worker.logs import Logs
 from titan.worker.outbox import Outbox
 from titan.worker.scripts import Scripts
@@ -289,6 +290,28 @@ def test_an_end_is_told_after_its_log_and_before_the_clean_up(monkeypatch: pytes
 
     bench(monkeypatch, tmp_path, story)
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["1"]
+
+
+def test_the_record_of_a_job_that_is_silent_for_long_stays_small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(outbox_module, "GROWN_BYTES", 1_000)
+
+    async def story(here: Bench) -> None:
+        here.grant(1)
+        numbers: list[int] = []
+        while len(numbers) < 3:
+            here.attempts.tend_record()
+            if isinstance(order := here.launcher.orders[-1], Record):
+                numbers.append(order.number)
+                # The first time it has no room for the descriptor.
+                here.report(frames.SWITCHED, order.number, errno.EMFILE if len(numbers) == 1 else 0)
+                here.launcher.orders.clear()
+                here.launcher.orders.append(Renewed(0))
+        assert numbers == [2, 2, 3]
+
+    bench(monkeypatch, tmp_path, story)
+    assert sum(path.stat().st_size for path in tmp_path.glob("outbox.*")) < 3_000
 
 
 def test_f52_what_a_killed_launcher_had_recorded_is_how_it_ended(

@@ -12,7 +12,7 @@ import pytest
 from tests.worker.launching import Launcher, ended, line_of, read_all
 from tests.worker.processes import FAMILY, HEAD, IGNORE_TERM, STAY, Death, alive, pids_in
 from titan.worker.launcher import frames
-from titan.worker.launcher.frames import Renewed, Start, Stop, boot_ms
+from titan.worker.launcher.frames import Record, Renewed, Start, Stop, boot_ms
 from titan.worker.launcher.oom import OomCounter
 
 
@@ -77,6 +77,11 @@ def test_f40_a_full_descriptor_table_is_the_machines_fault(launcher: Launcher) -
         launcher.start(2 + spare, "pass")
         report = launcher.report()
         assert (report.kind, report.fence, report.a) == (frames.NOT_STARTED, 2 + spare, errno.EMFILE)
+    # Nor for another record, of which it says so.
+    resource.prlimit(launcher.process.pid, resource.RLIMIT_NOFILE, (free[0], before[1]))
+    launcher.order(Record(2), launcher.socket.fileno())
+    report = launcher.report()
+    assert (report.kind, report.fence, report.a) == (frames.SWITCHED, 2, errno.EMFILE)
     resource.prlimit(launcher.process.pid, resource.RLIMIT_NOFILE, before)
     launcher.start(9, "pass")
     assert ended(launcher) == (0, 0)

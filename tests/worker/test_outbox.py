@@ -115,10 +115,12 @@ def test_a_grown_record_is_replaced_by_what_lives(tmp_path: Path) -> None:
     box.own("one")
     box.begun(1, SPEC)
     fence = 1
-    while not (number := box.outgrown()):
+    while not (change := box.renewed()):
         fence += 1
         box.begun(fence, SPEC)
         box.gone(fence)
+    number, descriptor = change
+    os.close(descriptor)
     old, new = sorted(tmp_path.glob("outbox.*"))
     assert new.name == f"outbox.{number}"
     assert new.stat().st_size < 1_000 < outbox.GROWN_BYTES <= old.stat().st_size
@@ -137,7 +139,53 @@ def test_a_grown_record_is_replaced_by_what_lives(tmp_path: Path) -> None:
     past = outbox.read(tmp_path)
     assert (past.own, sorted(past.attempts), past.whole) == (Own("one", BOOT), [1], True)
     assert end(tmp_path, 1) == (Ended(1, 5, at_ms=8), "")
-    assert not box.outgrown()
+    assert not box.renewed()
+    box.close()
+
+
+def test_what_a_full_disk_kept_out_is_written_once_there_is_room(tmp_path: Path) -> None:
+    box = Outbox(tmp_path, BOOT)
+    box.begun(1, SPEC)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = os.fstat(box.descriptor).st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
+    try:
+        box.over(Ended(1, 0, log_bytes=9), "a line")
+        assert not box.renewed()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["outbox.1"]
+    assert outbox.read(tmp_path).attempts[1].running
+    change = box.renewed()
+    assert change is not None
+    box.switched(change[0])
+    os.close(change[1])
+    box.close()
+    assert end(tmp_path, 1) == (Ended(1, 0, log_bytes=9), "a line")
+    assert outbox.read(tmp_path).whole
+
+
+def test_the_launcher_is_offered_a_new_file_until_it_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    monkeypatch.setattr(outbox, "GROWN_BYTES", 100)
+    box = Outbox(tmp_path, BOOT)
+    while len(list(tmp_path.glob("outbox.*"))) == 1:
+        box.begun(1, SPEC)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "dup", full)
+            assert not box.renewed()
+    for takes in (False, True):
+        change = box.renewed()
+        assert change is not None
+        number, descriptor = change
+        assert os.path.sameopenfile(descriptor, box.descriptor)
+        os.close(descriptor)
+        assert not box.renewed()
+        box.switched(number, done=takes)
+    assert not box.renewed()
+    assert [path.name for path in tmp_path.glob("outbox.*")] == [f"outbox.{number}"]
     box.close()
 
 

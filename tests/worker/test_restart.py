@@ -232,6 +232,13 @@ def test_an_acknowledged_end_is_forgotten_on_disk_too(master: MasterDouble, star
     assert os.listdir(first.folder / "spool") == []
 
 
+def test_that_the_worker_lives_is_on_its_disk(master: MasterDouble, worker: WorkerProcess) -> None:
+    fence = master.grant(HEAD + "name = 'main'\n" + STAY)
+    master.wait_log(fence, "main ")
+    # Its renewals come as often.
+    master.wait(lambda: b'"alive"' in (worker.folder / "outbox.1").read_bytes(), "a sign of life")
+
+
 def test_an_unacknowledged_end_stays_until_it_is(master: MasterDouble, start_worker: StartWorker) -> None:
     master.acknowledges = False
     first = start_worker()

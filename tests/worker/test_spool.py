@@ -62,6 +62,15 @@ def numbered(size: int) -> bytes:
     return b"".join(b"%07d\n" % number for number in range(size // 8 + 1))[:size]
 
 
+def test_a_file_that_cannot_be_removed_is_left(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "1", 100)
+    spool.append(memoryview(b"x"))
+    spool.path.unlink()
+    spool.path.mkdir()
+    spool.remove()
+    assert spool.path.exists()
+
+
 WRITES = st.lists(st.tuples(st.integers(1, 70), st.booleans()), max_size=60)
 
 

@@ -87,7 +87,6 @@ class Attempts:
     def answered(self, sent_ms: int) -> None:
         """The Master answered a renewal sent at `sent_ms`: all leases count from there."""
         self._launcher.send(Renewed(sent_ms))
-        self._outbox.alive()
         # Whoever waits does so for the next one.
         self._answer.set()
         self._answer.clear()
@@ -108,9 +107,14 @@ class Attempts:
                 # In this order: a log without a line of the record is removed at the next start.
                 self._outbox.gone(order.fence)
                 self._logs.forget(order.fence)
-        if number := self._outbox.outgrown():
-            self._launcher.send(Record(number), os.dup(self._outbox.descriptor))
         self._changed()
+
+    def tend_record(self) -> None:
+        """Note that this worker lives, and have its record hold what it must and not much more; every few seconds."""
+        self._outbox.alive()
+        if change := self._outbox.renewed():
+            number, descriptor = change
+            self._launcher.send(Record(number), descriptor)
 
     def sweep(self) -> None:
         """Remove what has been kept long enough."""
@@ -237,7 +241,7 @@ class Attempts:
     def _report(self, report: Report) -> None:
         fence = report.fence
         if report.kind == frames.SWITCHED:
-            self._outbox.switched(fence)
+            self._outbox.switched(fence, done=not report.a)
             return
         self._outbox.heard(report)
         if report.kind == frames.STARTED:

@@ -11,8 +11,9 @@ made about what is not here, because `predecessor` is told on the same boot only
 cannot be written is not started. What cannot be read is not known: the record then is not whole, what it
 does say is still reported, and nothing is claimed about the rest either.
 
-A file that has grown is replaced by one with the living lines. The launcher then gets the new descriptor
-and says when it has changed over; until then both files count, the old one for what it still adds there.
+A file that has grown, or that lacks a line because its disk was full, is replaced by one with the living
+lines. The launcher then gets the new descriptor and says when it has changed over; until then both files
+count, the old one for what it still adds there.
 """
 
 import os
@@ -194,6 +195,8 @@ class Outbox:
         self._number = before[-1][0] if before else 0
         self._bytes = 0
         self._grown_bytes = GROWN_BYTES
+        self._lacks = False
+        self._offered = True
         self._older: list[Path] = [path for _, path in before]
         self.descriptor = self._new_file()
         self._remove_older()
@@ -209,6 +212,7 @@ class Outbox:
         if seen is not None:
             self._launched = [_ENCODER.encode(Launched(pid, seen.start, self._boot_id))]
             self._append(self._launched[0])
+        self._offered = True
         self._remove_older()
 
     def own(self, incarnation: str) -> None:
@@ -254,31 +258,45 @@ class Outbox:
         if self._kept.pop(fence, None) is not None:
             self._append(_ENCODER.encode(Gone(fence)))
 
-    def outgrown(self) -> int:
-        """Change to a new file when most of this one is of no use any more.
+    def renewed(self) -> tuple[int, int] | None:
+        """Change to a new file when this one lacks a line, or most of it is of no use any more.
 
-        Return its number, which the launcher is to be told with the new `descriptor`; 0 when nothing changed.
+        Return the number of one that the launcher is to be told of, with a descriptor for it; None when there is
+        none, or no room for it now.
         """
-        if self._bytes < self._grown_bytes or self._older:
-            return 0
-        old, path = self.descriptor, self._path(self._number)
         try:
-            self.descriptor = self._new_file()
+            if not self._older and (self._lacks or self._bytes >= self._grown_bytes):
+                self._change()
+            if self._offered:
+                return None
+            descriptor = os.dup(self.descriptor)
         except OSError:
-            self._grown_bytes *= 2
-            return 0
-        os.close(old)
-        self._older.append(path)
-        return self._number
+            return None
+        self._offered = True
+        return self._number, descriptor
 
-    def switched(self, number: int) -> None:
-        """The launcher writes into file `number` now, and has told all it wrote into the one before."""
+    def switched(self, number: int, *, done: bool = True) -> None:
+        """The launcher writes into file `number` now, and has told all it wrote into the one before.
+
+        Not `done`: it had no room for the descriptor, which it is to be offered again.
+        """
         if number == self._number:
-            self._remove_older()
+            self._offered = done
+            if done:
+                self._remove_older()
 
     def _append(self, payload: bytes) -> bool:
         self._bytes += len(payload)
-        return record.append(self.descriptor, payload)
+        whole = record.append(self.descriptor, payload)
+        self._lacks = self._lacks or not whole
+        return whole
+
+    def _change(self) -> None:
+        old, path = self.descriptor, self._path(self._number)
+        self.descriptor = self._new_file()
+        os.close(old)
+        self._older.append(path)
+        self._offered = self._lacks = False
 
     def _path(self, number: int) -> Path:
         return self._folder / f"outbox.{number}"
@@ -297,6 +315,7 @@ class Outbox:
             making.rename(self._path(self._number + 1))
         except OSError:
             os.close(descriptor)
+            making.unlink(missing_ok=True)
             raise
         self._number += 1
         self._bytes = size

@@ -43,6 +43,7 @@ EXIT_REFUSED = 6
 # After the last job ended, for the Master's word that its end is durable.
 ACK_WAIT_S = 2.0
 SWEEP_EVERY_S = 3600.0
+TEND_EVERY_S = 5.0
 
 
 class NameTaken(Exception):
@@ -169,6 +170,7 @@ class Worker:
             task.add_done_callback(raise_again)
         self._watch()
         self._sweep()
+        self._tend()
         try:
             return await self._end
         finally:
@@ -237,6 +239,10 @@ class Worker:
     def _sweep(self) -> None:
         self._attempts.sweep()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+    def _tend(self) -> None:
+        self._attempts.tend_record()
+        self._loop.call_later(TEND_EVERY_S, self._tend)
 
     def _hello(self) -> Hello:
         config = self._config

@@ -12,6 +12,7 @@ whenever this process is killed: a hole before the bytes behind it, room in the 
 overwritten, the length after what was written. One that does not fit its checksum says nothing: the log is gone.
 """
 
+import contextlib
 import os
 import zlib
 from pathlib import Path
@@ -160,10 +161,11 @@ class Spool:
             self._file = -1
 
     def remove(self) -> None:
-        """Close the file and remove it."""
+        """Close the file and remove it; one that cannot be removed is left for the worker's next start."""
         if self._file >= 0:
             self.close()
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
     def _keep(self, data: memoryview) -> None:
         """Write `data`, which has one place in the file."""

@@ -103,7 +103,7 @@ class Record:
 
 
 class Report:
-    """What became of `fence`. SWITCHED: `fence` is the number of a `Record`.
+    """What became of `fence`. SWITCHED: `fence` is the number of a `Record`, `a` the errno if that did not succeed.
 
     STARTED: `a` is the pid. NOT_STARTED: `a` is the errno, `b` the stage. ENDED: `a` is the status as
     `waitpid` gave it, `b` the cause, `killed` how many processes it left behind that had to be killed.

@@ -293,10 +293,12 @@ class Launcher:
         return deadline
 
     def _record_into(self, recording: int | None, number: int) -> None:
-        if recording is not None:
-            os.close(self._recording)
-            self._recording = recording
-            self._report(frames.SWITCHED, number, 0, 0)
+        if recording is None:
+            self._report(frames.SWITCHED, number, errno.EMFILE, 0)
+            return
+        os.close(self._recording)
+        self._recording = recording
+        self._report(frames.SWITCHED, number, 0, 0)
 
     def _report(self, kind: int, fence: int, a: int, b: int, killed: int = 0) -> None:
         report = Report(kind, fence, a, b, killed, time.time_ns() // 1_000_000)
