@@ -130,6 +130,27 @@ def test_a_connection_that_comes_and_goes_is_told_once_each_time(master: MasterD
     assert len(side.said) >= 4
 
 
+def test_why_there_is_no_connection_is_told_once_for_each_reason(
+    monkeypatch: pytest.MonkeyPatch, master: MasterDouble, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(connection_module, "RETRY_S_MAX_LOOPBACK", 0.001)
+    real = connection_module.connect
+    tries = iter([*("no route", "no answer") * 3, *(f"number {number}" for number in range(200))])
+
+    async def fails(*words: Any, **options: Any) -> Any:
+        if text := next(tries, ""):
+            raise OSError(text)
+        return await real(*words, **options)
+
+    async def story(side: Side) -> None:
+        """Connected at last."""
+
+    monkeypatch.setattr(connection_module, "connect", fails)
+    said = connected(master.url, tmp_path, story).said
+    assert [line.count("no ") for line in said[:3]] == [1, 1, 0]
+    assert len(said) == connection_module.SAID_MAX + 1
+
+
 @pytest.mark.parametrize("part", ["hello", "obey", "read_log", "answered"])
 def test_a_fault_of_ours_is_not_taken_for_one_of_the_link(master: MasterDouble, tmp_path: Path, part: str) -> None:
     def fails(*_: object) -> None:

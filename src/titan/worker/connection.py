@@ -49,6 +49,8 @@ RETRY_S_MAX_LOOPBACK = 0.25
 STABLE_MS = 60_000
 # A Master that is started beside us needs a moment; that it was not there at once is no news.
 QUIET_START_MS = 3_000
+# Before a welcome, that many different lines about why there is none yet.
+SAID_MAX = 100
 # A single grant may be larger than a frame of many: a job may have 10,000 parents.
 RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 
@@ -99,7 +101,7 @@ class Connection:
         self._link = link
         self._handler = handler
         self._wake = asyncio.Event()
-        self._said: dict[str, str] = {}
+        self._said: set[tuple[str, str]] = set()
         self._quiet_until_ms = boot_ms() + QUIET_START_MS if beside else 0
         self.welcomed = asyncio.Event()
 
@@ -271,9 +273,9 @@ class Connection:
         text = str(error) or type(error).__name__
         if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
             text = f"the Master does not take the token in {self._token_file}"
-        # While it is away there is one line, not one a second.
-        if text != self._said.get(url) and not self._quiet():
-            self._said[url] = text
+        # While it is away there is one line for each way in which it is, not one a second.
+        if (url, text) not in self._said and len(self._said) < SAID_MAX and not self._quiet():
+            self._said.add((url, text))
             self._handler.say(f"{url}: {text}; trying {'again' if url == self._urls[0] else self._urls[0]}")
 
     def _quiet(self) -> bool:
