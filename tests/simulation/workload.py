@@ -171,8 +171,8 @@ class Workload:
         first, second = self.program(3), self.program(3)
 
         def make(job_id: str) -> Sequence[JobSpec]:
-            one = self.job(f"{job_id}.x", first, (job_id,))
-            return (one, self.job(f"{job_id}.y", second, (one.job_id,)))
+            one = self.job(f"{job_id}.x", first, (job_id,), 1)
+            return (one, self.job(f"{job_id}.y", second, (one.job_id,), 1))
 
         return make
 
@@ -261,7 +261,7 @@ class Workload:
         known = list(self.ground.mirror.jobs_of.get(run_id, ()))
         key = self.next_key()
         jobs = [
-            self.job(f"{key}-{place}", self.program(3), (self.world.pick(known),) if known else ())
+            self.job(f"{key}-{place}", self.program(3), (self.world.pick(known),) if known else (), 1)
             for place in range(self.world.between(1, 3))
         ]
         self.ask(Extend(self.ground, key, run_id, jobs))
