@@ -6,6 +6,7 @@ from tests.unit.core.harness import Harness, job
 from titan.core import ahead, memory
 from titan.core.ahead import AHEAD_MS_MAX, AHEAD_WAIT_MS
 from titan.core.events import WorkerDisconnected, WorkerRenewed
+from titan.core.workers import FORGET_WORKER_MS
 from titan.model.states import JobState
 from titan.model.wire import Held, Recall
 
@@ -125,6 +126,17 @@ def test_an_idle_slot_asks_for_one_and_gets_it_when_it_is_given_back() -> None:
     assert recalled(h)[1:] == [fence(h, run_id, "j2")]
 
 
+def test_of_many_idle_slots_each_asks_for_one() -> None:
+    h = quick(slots=3)
+    run_id = h.submit(*map(job, names(6)))
+    for name in names(3):
+        h.start(run_id, name)
+    h.worker("idle", 2)
+    assert recalled(h) == [fence(h, run_id, name) for name in ("j5", "j4")]
+    h.worker("more", 2)
+    assert recalled(h)[2:] == [fence(h, run_id, "j3")]
+
+
 def test_a_recall_that_came_too_late_changes_nothing_and_the_next_may_be_asked_for() -> None:
     h = quick(slots=2)
     run_id = h.submit(*map(job, names(4)))
@@ -184,6 +196,18 @@ def test_a_pinned_job_asks_back_only_at_its_worker_and_only_the_less_important()
     asked = [name for name, message in h.sent if isinstance(message, Recall)]
     assert set(asked) <= {place}
     assert h.state(held, "k0") == JobState.ASSIGNED
+
+
+def test_what_is_more_important_is_not_asked_back_where_the_rest_is_of_no_use() -> None:
+    h = quick()
+    quick("x", h=h, tags=("X",))
+    h.submit(job("a"), job("b", requirement=("X",)))
+    run_id = h.submit(job("low"), job("high", requirement=("X",), priority=9))
+    assert set(h.states(run_id).values()) == {JobState.ASSIGNED}
+    h.submit(job("between", requirement=("X",), priority=5))
+    assert recalled(h) == recalled(h, "x") == []
+    h.submit(job("above", requirement=("X",), priority=10))
+    assert recalled(h, "x") == [fence(h, run_id, "high")]
 
 
 def test_a_queue_of_other_tags_looks_no_further_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +273,21 @@ def test_a_load_of_another_process_s_attempts_is_not_asked_back() -> None:
     h.wait(AHEAD_WAIT_MS)
     assert recalled(h) == []
     assert h.state(run_id, "j1") == JobState.ASSIGNED
+
+
+def test_what_was_sent_ahead_outlives_the_memory_of_its_worker_and_leaves_no_trace() -> None:
+    h = quick()
+    run_id = h.submit(*(job(name, lease_s=600) for name in names(2)))
+    h.worker(slots=0, incarnation="other home")
+    h.tell(WorkerDisconnected("w", "other home"))
+    h.wait(FORGET_WORKER_MS)
+    assert h.scheduler.worker_list() == []
+    assert h.state(run_id, "j1") == JobState.ASSIGNED
+    h.wait(605_000 - FORGET_WORKER_MS)
+    assert set(h.states(run_id).values()) == {JobState.QUEUED}
+    core = h.scheduler.memory
+    assert not core.ahead
+    assert not core.recalled
 
 
 def test_a_lost_attempt_leaves_no_trace() -> None:

@@ -83,6 +83,10 @@ def test_an_id_that_the_run_already_has_is_taken() -> None:
     assert problem.job_id == "old-1"
 
 
+def test_a_job_may_have_a_parent_that_the_run_already_has() -> None:
+    assert problems_of([job("a", "old-1"), job("b", "a", "old-1")]) == []
+
+
 def test_a_job_is_not_its_own_parent() -> None:
     [problem] = problems_of([job("a", "a")])
     assert problem.message == "'a' is its own parent"

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from tests.unit.core.harness import Harness, job
 from tests.unit.core.parents import Play
 from titan.core import ahead, lending, lifecycle
-from titan.core.events import EndLend, LendSlot
+from titan.core.events import EndLend, LendSlot, WorkerDisconnected
 from titan.core.lending import KEPT_MS
+from titan.core.workers import FORGET_WORKER_MS
 from titan.model.states import JobState
 from titan.model.wire import Held, Lend
 
@@ -111,6 +112,53 @@ def test_after_a_load_the_next_ask_lends_again() -> None:
     assert h.messages(Lend)[1:] == [Lend(fence, on=True)]
     h.end(root, "r")
     assert not h.scheduler.memory.waits
+
+
+def test_the_end_of_an_ask_from_before_a_load_ends_no_other_wait() -> None:
+    h, root, child, fence = waiting()
+    other = h.submit(job("c"), parent=(root, "r"))
+    h.crash()
+    h.worker(held=[Held(fence, True), Held(h.holder(child, "c")[2], True)])
+    h.sent.clear()
+    h.tell(LendSlot(fence, other))
+    h.tell(EndLend(fence, child))
+    assert h.messages(Lend) == [Lend(fence, on=True)]
+    h.tell(EndLend(fence, other, final=True))
+    assert h.messages(Lend) == [Lend(fence, on=True), Lend(fence, on=False)]
+
+
+def test_of_two_that_wait_for_one_run_each_ends_its_own_wait() -> None:
+    h = Harness()
+    h.worker(slots=2)
+    root = h.submit(job("r"), job("s"))
+    child = h.submit(job("c"), parent=(root, "r"))
+    fences = []
+    for name in "rs":
+        h.start(root, name)
+        fences.append(lend(h, root, name, child))
+    h.tell(EndLend(fences[0], child, final=True))
+    assert h.messages(Lend)[2:] == [Lend(fences[0], on=False)]
+    assert lending.level_of(h.scheduler.memory, child) == 1, "one still waits for it"
+    h.tell(EndLend(fences[1], child, final=True))
+    assert h.messages(Lend)[3:] == [Lend(fences[1], on=False)]
+    assert lending.level_of(h.scheduler.memory, child) == 0
+
+
+def test_a_wait_ends_with_its_attempt_when_the_worker_is_forgotten_already() -> None:
+    h = Harness()
+    h.worker()
+    root = h.submit(job("r", lease_s=600))
+    h.start(root, "r")
+    child = h.submit(job("c", requirement=("NOWHERE",)), parent=(root, "r"))
+    lend(h, root, "r", child)
+    h.worker(incarnation="other home", slots=0)
+    h.tell(WorkerDisconnected("w", "other home"))
+    h.wait(FORGET_WORKER_MS)
+    assert h.scheduler.worker_list() == []
+    assert h.scheduler.memory.waits
+    h.wait(605_000 - FORGET_WORKER_MS)
+    assert h.state(root, "r") == JobState.QUEUED
+    assert not h.scheduler.memory.waits | h.scheduler.memory.awaited | h.scheduler.memory.unlent
 
 
 def test_explain_says_that_it_waits_for_which_run_and_lends_its_slot() -> None:

@@ -155,6 +155,25 @@ def test_after_a_load_the_same_is_known_of_the_predecessor_and_nothing_of_others
             assert h.holder(run_id, name)[1] == ("2" if predecessor == "1" else "1")
 
 
+def test_a_load_finds_the_attempts_of_two_processes_of_one_name(h: Harness) -> None:
+    run_id = h.submit(job("a"))
+    h.worker(slots=2, incarnation="other home")
+    h.submit(job("b"), run_id="b" * 32)
+    h.crash()
+    assert [worker["running"] for worker in h.scheduler.worker_list()] == [1]
+    h.wait(10_000)
+    h.worker(slots=2, incarnation="other home", held=[Held(h.job("b" * 32, "b")["fence"], False)])
+    assert (h.holder(run_id, "a")[1], h.holder("b" * 32, "b")[1]) == ("1", "other home")
+    h.worker(slots=2, held=[Held(h.job(run_id, "a")["fence"], False)])
+    assert (h.holder(run_id, "a")[1], h.holder("b" * 32, "b")[1]) == ("1", "other home")
+    for _ in range(2):
+        h.wait(30_000)
+        h.tell(WorkerRenewed("w", "1"))
+    assert h.holder(run_id, "a")[1] == "1"
+    h.wait(GRACE_MS)
+    assert h.holder("b" * 32, "b")[1] == "1"
+
+
 def test_an_adopted_job_that_is_cancelled_is_over_with_its_end(h: Harness) -> None:
     run_id = h.submit(job("j"))
     h.start(run_id, "j")
