@@ -112,7 +112,7 @@ class Submit(Keyed):
             master.working.discard(self.key)
             reply("invalid", "the graph")
             return
-        run_id = self.ground.draw_id()
+        run_id = self.ground.draw_run_id()
         above = self.ground.store.run(self.parent[0]) if self.parent else None
         root = above.root_run_id if above else run_id
         agent = above.agent_run_id if above else run_id

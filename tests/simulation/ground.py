@@ -31,6 +31,7 @@ class Ground:
         self.programs: list[Any] = []
         self.oracle: Oracle
         self.healing = False
+        self.runs = 0
 
     def strikes(self, kind: str) -> bool:
         """Say whether the fault `kind` strikes now."""
@@ -47,6 +48,11 @@ class Ground:
             self.mirror.apply(batch)
         return results
 
+    def draw_run_id(self) -> str:
+        """Draw a run's id; its first six digits count, so that a person can tell one run from another."""
+        self.runs += 1
+        return f"{self.runs:06d}{self.world.random.getrandbits(104):026x}"
+
     def draw_id(self) -> str:
-        """Draw a run's id, an incarnation or a boot id."""
+        """Draw an incarnation or a boot id."""
         return f"{self.world.random.getrandbits(128):032x}"

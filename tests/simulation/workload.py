@@ -13,6 +13,7 @@ from titan.model.spec import GENERAL, GPU, JobSpec
 from titan.model.store import IdempotencyKey, StoreCas, StoreIncr, StorePut
 
 PATIENCE_MS = 40_000
+RUN_ID_CHARS = 32
 JOB_PATIENCE_MS = 120_000
 
 
@@ -79,6 +80,19 @@ class Count:
         Asking(ground, process.host, request, _unless_gone(process, done), JOB_PATIENCE_MS)
 
 
+def _told(request: Any) -> str:
+    """Return a request in a few words."""
+    named = (getattr(request, name, "") for name in ("key", "run_id", "job_id", "worker"))
+    jobs = getattr(request, "jobs", ())
+    return " ".join([request.name, *[_short(each) for each in named if each], f"({len(jobs)} jobs)" if jobs else ""])
+
+
+def _short(answer: Any) -> str:
+    """Return an answer as a person wants to read it: a run by its number."""
+    text = answer.decode() if isinstance(answer, bytes) else "" if answer is None else str(answer)
+    return text[:6] if len(text) == RUN_ID_CHARS else text
+
+
 def _unless_gone(process: Process, done: Callable[[], None]) -> Callable[[str, Any], None]:
     """Return what takes any answer, and goes on if the process still lives."""
 
@@ -124,14 +138,17 @@ class Workload:
     def ask(self, request: Any, answered: Callable[[str, Any], None] | None = None) -> None:
         """Ask as one of the clients."""
         self.open += 1
+        client = self.world.pick(self.clients)
+        client.say(f"asks: {_told(request)}")
 
         def done(code: str, answer: Any) -> None:
             self.open -= 1
+            client.say(f"hears: {_told(request)}: {code} {_short(answer)}")
             self.ground.oracle.answered(request, code, answer)
             if answered is not None:
                 answered(code, answer)
 
-        Asking(self.ground, self.world.pick(self.clients), request, done, PATIENCE_MS)
+        Asking(self.ground, client, request, done, PATIENCE_MS)
 
     def next_key(self) -> str:
         """Return a key never used before."""
