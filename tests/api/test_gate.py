@@ -10,7 +10,8 @@ from websockets.sync.client import connect
 
 from tests.api.master import TOKEN, Master, Worker
 from titan.master.auth import Principal
-from titan.master.roles import ALLOWED, PUBLIC_PATH, Role, allows
+from titan.master.roles import ALLOWED, PUBLIC_PATH, allows
+from titan.model.roles import Role
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.api.master import Master
 from tests.api.test_gate import served
-from titan.master.roles import ALLOWED, Role
+from titan.master.roles import ALLOWED
+from titan.model.roles import Role
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http-api.md"
 

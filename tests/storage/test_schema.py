@@ -16,7 +16,7 @@ from tests.storage.backend import Storage
 from tests.storage.builders import attempt_values, job_values, new_run, run_values
 from titan.core.changes import PRIMARY_KEYS, Insert
 from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow
-from titan.storage import blobs, journal, kv, logs, migrate, operations, queries, writes
+from titan.storage import audit, blobs, journal, kv, logs, migrate, operations, queries, writes
 from titan.storage.connection import Connection, Statement
 from titan.storage.errors import AssertionFailed
 from titan.storage.tables import METADATA
@@ -38,7 +38,8 @@ def definition(run: Any) -> dict[str, Any]:
         options = run(f"SELECT wr, strict FROM pragma_table_list('{name}')")
         found[name] = (parts, columns, options)
     indexes = run("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-    return {"tables": found, "indexes": dict(indexes)}
+    triggers = run("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    return {"tables": found, "indexes": dict(indexes), "triggers": dict(triggers)}
 
 
 def test_migrated_schema_is_the_declared_one(storage: Storage) -> None:
@@ -85,6 +86,14 @@ BLOB = {"sha256": SHA, "size": 3, "data": b"abc", "created_ms": 1}
 KEPT = {"key": "k", "body_hash": b"h", "answer": b"", "created_ms": 5, "expires_ms": 6}
 ENTRY = {"name": "a.py", "sha256": SHA, "size": 3, "updated_ms": 1}
 VALUE = {"key": b"k", "kind": "t", "value": b"v", "expires_ms": None}
+TOKEN = {
+    "token_id": "0" * 12, "name": "ci", "role": "viewer", "worker": "", "hash": bytes(32), "created_ms": 1,
+    "created_by": "admin", "expires_ms": None, "revoked_ms": None,
+}  # fmt: skip
+AUDITED = {
+    "seq": 1, "at_ms": 1, "actor": "admin", "role": "admin", "action": "tokens.create", "object": "0" * 12,
+    "address": "127.0.0.1", "previous": bytes(32), "hash": bytes(32),
+}  # fmt: skip
 LOG = {"fence": 1, "offset": 0, "length": 1, "segment": 1, "position": 0}
 
 # (constraint, a good row, what makes it bad)
@@ -128,6 +137,14 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("log_index_range", LOG, {"length": 0}),
     ("log_index_dropped", LOG, {"dropped": "a reason"}),
     ("log_index_dropped", LOG, {"segment": 0}),
+    ("tokens_token_id", TOKEN, {"token_id": "7"}),
+    ("tokens_role", TOKEN, {"role": "job"}),
+    ("tokens_role", TOKEN, {"role": "root"}),
+    ("tokens_worker", TOKEN, {"worker": "box-1"}),
+    ("tokens_hash", TOKEN, {"hash": b"the token itself"}),
+    ("tokens_expires", TOKEN, {"expires_ms": 1}),
+    ("audit_chain", AUDITED, {"previous": b""}),
+    ("audit_chain", AUDITED, {"hash": b""}),
 ]
 
 
@@ -173,7 +190,7 @@ def test_an_unknown_column_is_refused_by_name(storage: Storage) -> None:
 
 
 def statements() -> dict[str, Statement]:
-    modules = (blobs, journal, kv, logs, operations, queries, writes)
+    modules = (audit, blobs, journal, kv, logs, operations, queries, writes)
     found = {
         f"{module.__name__}.{name}": value
         for module in modules

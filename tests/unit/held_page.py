@@ -89,6 +89,7 @@ SECURITY = {
     46: "a worker listens on nothing",
     47: "a worker starts nothing that a Master should not ask for",
     48: "a workspace is hostile until it is gone",
+    52: "the audit is only added to, each row on the hash of the one before",
     59: "no input is answered with a fault of ours",
 }
 TABLES = {"i": ("Invariants", INVARIANTS), "f": ("Faults", FAULTS), "s": ("Security", SECURITY)}

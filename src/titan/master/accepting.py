@@ -20,12 +20,12 @@ from titan.master.auth import Principal
 from titan.master.engine import Engine
 from titan.master.finding import run_now
 from titan.master.retrying import opened, prepared
-from titan.master.roles import Role
 from titan.master.show import run_view
 from titan.master.submission import Submission, check_as_graph
 from titan.master.turns import Turns
 from titan.model.ids import shown
 from titan.model.limits import Limits
+from titan.model.roles import Role
 from titan.model.spec import GENERAL, JobSpec, Problem, decode_spec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, RunState
 from titan.model.store import UploadBlob

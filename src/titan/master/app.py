@@ -13,7 +13,7 @@ from titan.master.auth import Gate, Hosts, Keys, KnowsJobs, Principal, RoleCheck
 from titan.master.engine import Engine
 from titan.master.openapi import describe
 from titan.master.problems import respond
-from titan.master.roles import Role
+from titan.model.roles import Role
 from titan.storage.blobs import BlobFiles
 from titan.storage.logs import LogFiles
 

@@ -16,7 +16,8 @@ import msgspec
 
 from titan.master.asgi import Application, Message, Receive, Scope, Send
 from titan.master.problems import HttpError, request_id_of, send_problem, translate
-from titan.master.roles import PUBLIC_PATH, Role, allows
+from titan.master.roles import PUBLIC_PATH, allows
+from titan.model.roles import Role
 from titan.model.wire import CLOSE_DENIED
 from titan_sdk.errors import Denied, TitanError, Unauthenticated
 
@@ -35,13 +36,28 @@ _TOKEN_HINT = "titan up keeps its token in the file 'token' of its home; TITAN_T
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
-    """Who asks. A job's token names the attempt it was made for."""
+    """Who asks, and from which address. A job's token names the attempt it was made for.
+
+    `token_id` and `name` are those of a stored token, "" for the home's own; `worker` is the one worker it speaks
+    for, "" for any.
+    """
 
     role: Role
     run_id: str = ""
     job_id: str = ""
     attempt: int = 0
     fence: int = 0
+    token_id: str = ""
+    name: str = ""
+    worker: str = ""
+    address: str = ""
+
+    @property
+    def actor(self) -> str:
+        """Who this is in the audit: a token's id, "admin", or "job RUN/JOB FENCE"."""
+        if self.role is Role.JOB:
+            return f"job {self.run_id}/{self.job_id} {self.fence}"
+        return self.token_id or str(self.role)
 
 
 class KnowsJobs(Protocol):

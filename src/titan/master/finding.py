@@ -10,8 +10,8 @@ from collections.abc import Callable
 from titan.core.rows import JobRow, RunRow
 from titan.master.auth import Principal
 from titan.master.engine import Engine
-from titan.master.roles import Role
 from titan.model.ids import LEGACY_PREFIX, RUN_ID_PATTERN, shown
+from titan.model.roles import Role
 from titan.storage import queries
 from titan.storage.connection import Connection
 from titan.storage.queries import Ambiguous, Found

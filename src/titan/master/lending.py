@@ -9,7 +9,7 @@ from titan.core.rows import RunRow
 from titan.master.asgi import Receive
 from titan.master.auth import Principal
 from titan.master.engine import Engine
-from titan.master.roles import Role
+from titan.model.roles import Role
 from titan.storage import queries
 from titan.storage.connection import Connection
 

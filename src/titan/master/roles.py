@@ -4,20 +4,7 @@ A job's token reads everything, uses the store, submits below its own run, and e
 run and those below; that the run really lies below is checked where the run is known (`titan.master.finding`).
 """
 
-import enum
-
-
-class Role(enum.StrEnum):
-    """What a token is for."""
-
-    VIEWER = "viewer"
-    SUBMITTER = "submitter"
-    APPROVER = "approver"
-    OPERATOR = "operator"
-    ADMIN = "admin"
-    WORKER = "worker"
-    JOB = "job"
-
+from titan.model.roles import Role
 
 EVERYBODY = frozenset(Role)
 READERS = EVERYBODY - {Role.WORKER}

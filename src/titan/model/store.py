@@ -148,8 +148,23 @@ class SweepStage(msgspec.Struct, frozen=True, gc=False):
     rows_max: int = 500
 
 
+class AppendAudit(msgspec.Struct, frozen=True, gc=False):
+    """Add a row to the audit: commit it with what it tells of. Result: the row's number.
+
+    `actor` is a token's id, "admin", or "job RUN/JOB FENCE"; `action` the name of a route; `object` what it was
+    done to; `address` where the request came from. None of them holds a secret.
+    """
+
+    now_ms: int
+    actor: str
+    role: str
+    action: str
+    object: str
+    address: str
+
+
 Operation = (
-    StoreOperation | StoreMany | UploadBlob | RegisterFile | UploadFile | Prune | SweepStage
+    StoreOperation | StoreMany | UploadBlob | RegisterFile | UploadFile | Prune | SweepStage | AppendAudit
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, delete, select, text, tuple_
 from titan.model.limits import Limits
 from titan.model.states import RunState
 from titan.model.store import (
+    AppendAudit,
     IdempotencyKey,
     KeyReused,
     Operation,
@@ -32,7 +33,7 @@ from titan.model.store import (
     UploadBlob,
     UploadFile,
 )
-from titan.storage import kv
+from titan.storage import audit, kv
 from titan.storage.connection import Connection, Statement
 from titan.storage.errors import AssertionFailed
 from titan.storage.kv import Refused
@@ -191,6 +192,10 @@ def _sweep(connection: Connection, operation: SweepStage, _: Limits) -> int:
     return connection.change(_SWEEP_RUN, operation.run_id)
 
 
+def _append_audit(connection: Connection, operation: AppendAudit, _: Limits) -> int:
+    return audit.append(connection, operation)
+
+
 _HANDLERS: dict[type, Callable[[Connection, Any, Limits], Any]] = {
     StorePut: kv.put,
     StoreDelete: kv.remove,
@@ -204,4 +209,5 @@ _HANDLERS: dict[type, Callable[[Connection, Any, Limits], Any]] = {
     UploadFile: _upload_file,
     Prune: _prune,
     SweepStage: _sweep,
+    AppendAudit: _append_audit,
 }

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -25,10 +26,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
 from sqlalchemy.types import TypeEngine
 
+from titan.model.roles import STORED_ROLES, Role
 from titan.model.states import (
     FINAL_JOB_STATES,
     FINAL_RUN_STATES,
@@ -317,3 +320,55 @@ log_index = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
+
+tokens = Table(
+    "tokens",
+    METADATA,
+    _col("token_id", key=True),
+    _col("name"),
+    _col("role"),
+    # The one worker it may speak for; '' for any other role, and for an enrolment, which is used up by naming one.
+    _col("worker"),
+    # Of the whole token, which is shown once and kept nowhere.
+    _col("hash", _Bytes),
+    _col("created_ms", _Whole),
+    _col("created_by"),
+    _col("expires_ms", _Whole, null=True),
+    _col("revoked_ms", _Whole, null=True),
+    _check("tokens", "token_id", "length(token_id) = 12"),
+    _check("tokens", "role", _one_of("role", Role, STORED_ROLES)),
+    _check("tokens", "worker", "worker = '' OR role = 'worker'"),
+    _check("tokens", "hash", "length(hash) = 32"),
+    # A token that never counted would be a row without a use.
+    _check("tokens", "expires", "expires_ms IS NULL OR expires_ms > created_ms"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+audit = Table(
+    "audit",
+    METADATA,
+    Column("seq", _Whole, primary_key=True, autoincrement=False),
+    _col("at_ms", _Whole),
+    _col("actor"),
+    _col("role"),
+    _col("action"),
+    _col("object"),
+    _col("address"),
+    _col("previous", _Bytes),
+    _col("hash", _Bytes),
+    _check("audit", "chain", "length(previous) = 32 AND length(hash) = 32"),
+    sqlite_strict=True,
+)
+# What was done stays told: not even this program can take a row back. The last also stops a REPLACE, which deletes
+# without asking the trigger for that.
+AUDIT_GUARDS = {
+    "audit_no_update": "BEFORE UPDATE ON audit",
+    "audit_no_delete": "BEFORE DELETE ON audit",
+    "audit_next": "BEFORE INSERT ON audit WHEN NEW.seq <> coalesce((SELECT max(seq) FROM audit), 0) + 1",
+}
+for _name, _when in AUDIT_GUARDS.items():
+    _guard: Any = DDL(  # type: ignore[no-untyped-call]
+        f"CREATE TRIGGER {_name} {_when} BEGIN SELECT RAISE(ABORT, 'audit: rows are only added'); END"
+    )
+    event.listen(audit, "after_create", _guard.execute_if(dialect="sqlite"))

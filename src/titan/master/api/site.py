@@ -13,8 +13,8 @@ from titan.master.asgi import Scope
 from titan.master.auth import Principal
 from titan.master.bodies import decode, read_body, require_type
 from titan.master.engine import Engine
-from titan.master.roles import Role
 from titan.model.limits import Limits
+from titan.model.roles import Role
 from titan.model.states import PENDING, JobState, RunState
 from titan.storage.blobs import BlobFiles
 from titan.storage.logs import LogFiles

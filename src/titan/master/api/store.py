@@ -19,7 +19,6 @@ from titan.master.bodies import JSON, decode, read_body, require_type
 from titan.master.claims import KEEP_MS
 from titan.master.operations import KEEP_MS as SHORT_MS
 from titan.master.operations import done, key_for
-from titan.master.roles import Role
 from titan.model.requests import (
     Cas,
     Delete,
@@ -34,6 +33,7 @@ from titan.model.requests import (
     SetRemove,
     Typed,
 )
+from titan.model.roles import Role
 from titan.model.store import (
     IdempotencyKey,
     StoreAdd,

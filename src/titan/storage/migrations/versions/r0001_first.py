@@ -27,6 +27,8 @@ def upgrade() -> None:
     _kv()
     _kv_sets()
     _log_index()
+    _tokens()
+    _audit()
     op.execute("INSERT INTO leader (id, epoch, batch, renewals) VALUES (1, 0, 0, 0)")
 
 
@@ -341,3 +343,54 @@ def _log_index() -> None:
         sqlite_where=sa.text("dropped IS NOT NULL"),
         postgresql_where=sa.text("dropped IS NOT NULL"),
     )
+
+
+def _tokens() -> None:
+    op.create_table(
+        "tokens",
+        sa.Column("token_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("worker", sa.Text(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("created_ms", WHOLE, nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("expires_ms", WHOLE, nullable=True),
+        sa.Column("revoked_ms", WHOLE, nullable=True),
+        sa.CheckConstraint("length(token_id) = 12", name="tokens_token_id"),
+        sa.CheckConstraint(
+            "(role = 'viewer' OR role = 'submitter' OR role = 'approver' OR role = 'operator' OR role = 'admin'"
+            " OR role = 'worker')",
+            name="tokens_role",
+        ),
+        sa.CheckConstraint("worker = '' OR role = 'worker'", name="tokens_worker"),
+        sa.CheckConstraint("length(hash) = 32", name="tokens_hash"),
+        sa.CheckConstraint("expires_ms IS NULL OR expires_ms > created_ms", name="tokens_expires"),
+        sa.PrimaryKeyConstraint("token_id"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+
+
+def _audit() -> None:
+    op.create_table(
+        "audit",
+        sa.Column("seq", WHOLE, autoincrement=False, nullable=False),
+        sa.Column("at_ms", WHOLE, nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("object", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("previous", sa.LargeBinary(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.CheckConstraint("length(previous) = 32 AND length(hash) = 32", name="audit_chain"),
+        sa.PrimaryKeyConstraint("seq"),
+        sqlite_strict=True,
+    )
+    for name, when in (
+        ("audit_no_update", "BEFORE UPDATE ON audit"),
+        ("audit_no_delete", "BEFORE DELETE ON audit"),
+        ("audit_next", "BEFORE INSERT ON audit WHEN NEW.seq <> coalesce((SELECT max(seq) FROM audit), 0) + 1"),
+    ):
+        op.execute(f"CREATE TRIGGER {name} {when} BEGIN SELECT RAISE(ABORT, 'audit: rows are only added'); END")
