@@ -1,25 +1,18 @@
 """A real worker behind a network that misbehaves: nothing is lost, and nothing runs twice."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.proxy import Proxy
-from tests.worker.conftest import StartWorker, home, master, start_worker
+from tests.worker.conftest import StartWorker, home, master, meeting, start_worker
 from tests.worker.double import MasterDouble
+from tests.worker.meeting import Meeting
 from titan.model.wire import Started
 
-__all__ = ["home", "master", "start_worker"]
-WAITS = "import sys\nprint('up')\nopen(sys.argv[1]).read()\nprint('went on')\nraise SystemExit(8)\n"
+__all__ = ["home", "master", "meeting", "start_worker"]
 FRAME_TOO_LARGE = b"\x91" + b"\xc0" * (5 * 1024 * 1024)
-
-
-@pytest.fixture
-def meeting(tmp_path: Path) -> Path:
-    os.mkfifo(tmp_path / "meeting")
-    return tmp_path / "meeting"
 
 
 @pytest.fixture
@@ -28,19 +21,14 @@ def proxy(master: MasterDouble) -> Iterator[Proxy]:
         yield proxy
 
 
-def let_go(meeting: Path) -> None:
-    os.close(os.open(meeting, os.O_WRONLY))
-
-
 @pytest.mark.parametrize("way", ["both", "up", "down"])
 def test_what_ends_behind_a_link_that_swallows_is_told_once_it_is_cut(
-    master: MasterDouble, start_worker: StartWorker, proxy: Proxy, meeting: Path, way: str
+    master: MasterDouble, start_worker: StartWorker, proxy: Proxy, meeting: Meeting, way: str
 ) -> None:
     start_worker("--join", proxy.url)
-    fence = master.grant(WAITS, args=(str(meeting),))
-    master.wait_log(fence, "up\n")
+    fence = meeting.begun()
     proxy.swallow(up=way != "down", down=way != "up")
-    let_go(meeting)
+    meeting.let_go()
     proxy.cut()
     proxy.pass_on()
     ended, log = master.end(fence)
@@ -49,15 +37,14 @@ def test_what_ends_behind_a_link_that_swallows_is_told_once_it_is_cut(
 
 
 def test_f49_ten_resets_run_nothing_again(
-    master: MasterDouble, start_worker: StartWorker, proxy: Proxy, meeting: Path
+    master: MasterDouble, start_worker: StartWorker, proxy: Proxy, meeting: Meeting
 ) -> None:
     start_worker("--join", proxy.url)
-    fence = master.grant(WAITS, args=(str(meeting),))
-    master.wait_log(fence, "up\n")
+    fence = meeting.begun()
     for life in range(2, 12):
         proxy.cut()
         master.wait_hellos(life)
-    let_go(meeting)
+    meeting.let_go()
     assert master.end(fence)[0].exit_code == 8
     assert list(master.started) == [fence]
 
@@ -79,13 +66,12 @@ def test_f43_an_old_grant_that_comes_again_starts_nothing(
 
 
 def test_f45_a_frame_too_large_ends_the_link_and_not_the_job(
-    master: MasterDouble, start_worker: StartWorker, proxy: Proxy, meeting: Path
+    master: MasterDouble, start_worker: StartWorker, proxy: Proxy, meeting: Meeting
 ) -> None:
     start_worker("--join", proxy.url)
-    fence = master.grant(WAITS, args=(str(meeting),))
-    master.wait_log(fence, "up\n")
+    fence = meeting.begun()
     master.send_raw(FRAME_TOO_LARGE)
     master.wait_hellos(2)
-    let_go(meeting)
+    meeting.let_go()
     assert master.end(fence)[0].exit_code == 8
     assert list(master.started) == [fence]

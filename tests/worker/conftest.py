@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.double import TOKEN, MasterDouble
+from tests.worker.meeting import Meeting
 
 
 class WorkerProcess:
@@ -87,6 +88,11 @@ def home(tmp_path: Path) -> Path:
     home.mkdir(mode=0o700)
     (home / "token").write_text(f"{TOKEN}\n")
     return home
+
+
+@pytest.fixture
+def meeting(master: MasterDouble, tmp_path: Path) -> Meeting:
+    return Meeting(master, tmp_path / "meeting")
 
 
 StartWorker = Callable[..., WorkerProcess]

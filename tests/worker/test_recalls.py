@@ -1,35 +1,21 @@
 """Jobs that wait at the worker, and who gets them: recalled, started, given back, never two of these."""
 
-import os
 from pathlib import Path
-
-import pytest
 
 from tests.worker.conftest import StartWorker
 from tests.worker.double import MasterDouble
+from tests.worker.meeting import Meeting
 from titan.model.wire import Drain, Draining, Lend, Recall, Returned, Started
 
-WAITS = "import sys\nprint('up')\nopen(sys.argv[1]).read()\n"
 MARKS = "import os, sys\nos.close(os.open(sys.argv[1], os.O_CREAT | os.O_EXCL | os.O_WRONLY))\n"
 RACES = 300
 
 
-@pytest.fixture
-def meeting(tmp_path: Path) -> Path:
-    os.mkfifo(tmp_path / "meeting")
-    return tmp_path / "meeting"
-
-
-def let_go(meeting: Path) -> None:
-    os.close(os.open(meeting, os.O_WRONLY))
-
-
 def test_what_waits_is_recalled_lent_a_slot_or_begun_when_one_is_free(
-    master: MasterDouble, start_worker: StartWorker, meeting: Path
+    master: MasterDouble, start_worker: StartWorker, meeting: Meeting
 ) -> None:
     start_worker("--slots", "1")
-    first = master.grant(WAITS, args=(str(meeting),))
-    master.wait_log(first, "up\n")
+    first = meeting.begun()
     recalled, second, third = (master.grant(f"print({n})\n", priority=p) for n, p in ((1, 9), (2, 1), (3, 5)))
     master.send(Recall(recalled), Recall(first))
     assert master.wait(lambda: master.returned.get(recalled), "the recalled one") == Returned(recalled)
@@ -40,8 +26,8 @@ def test_what_waits_is_recalled_lent_a_slot_or_begun_when_one_is_free(
     assert [fence for fence in master.started if fence != first] == [third, second]
     master.send(Lend(first, on=False))
     fourth = master.grant("print(4)\n")
-    let_go(meeting)
-    assert master.end(first)[0].exit_code == 0
+    meeting.let_go()
+    assert master.end(first)[0].exit_code == 8
     assert master.end(fourth)[1] == "4\n"
     assert list(master.returned) == [recalled]
 
@@ -72,11 +58,10 @@ def test_no_job_is_both_given_back_and_started_however_a_recall_races_with_its_s
 
 
 def test_a_drained_worker_says_so_runs_to_the_end_and_begins_nothing(
-    master: MasterDouble, start_worker: StartWorker, meeting: Path
+    master: MasterDouble, start_worker: StartWorker, meeting: Meeting
 ) -> None:
     worker = start_worker("--slots", "1")
-    running = master.grant(WAITS, args=(str(meeting),))
-    master.wait_log(running, "up\n")
+    running = meeting.begun()
     waiting = master.grant("print('no')\n")
     master.send(Drain(), Drain())
     master.wait(lambda: waiting in master.returned, "what waited")
@@ -87,8 +72,8 @@ def test_a_drained_worker_says_so_runs_to_the_end_and_begins_nothing(
     master.disconnect(1012)
     master.wait_hellos(2)
     assert [hello.draining for hello in master.hellos] == [False, True]
-    let_go(meeting)
-    assert master.end(running)[0].exit_code == 0
+    meeting.let_go()
+    assert master.end(running)[0].exit_code == 8
     assert list(master.started) == [running]
     assert worker.stop() == 0
     said = worker.close()
@@ -96,11 +81,10 @@ def test_a_drained_worker_says_so_runs_to_the_end_and_begins_nothing(
 
 
 def test_a_worker_that_leaves_says_so_before_it_gives_anything_back(
-    master: MasterDouble, start_worker: StartWorker, meeting: Path
+    master: MasterDouble, start_worker: StartWorker, meeting: Meeting
 ) -> None:
     worker = start_worker("--slots", "1")
-    running = master.grant(WAITS, args=(str(meeting),))
-    master.wait_log(running, "up\n")
+    running = meeting.begun()
     waiting = master.grant("print('no')\n")
     assert worker.stop() == 0
     kinds = [message for message in master.messages if isinstance(message, (Draining, Returned, Started))]

@@ -10,33 +10,21 @@ import pytest
 
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
+from tests.worker.meeting import Meeting
 from tests.worker.processes import HEAD, STAY, Death, alive, pids_in
 from titan.model.wire import CAUSE_LOST, CLOSE_REPLACED, CLOSE_STOPPING, Ended, Recall, RenewAck, Welcome, encode_frame
 
-WAITS = "import sys\nprint('up')\nopen(sys.argv[1]).read()\nprint('went on')\nraise SystemExit(8)\n"
-
-
-@pytest.fixture
-def meeting(tmp_path: Path) -> Path:
-    os.mkfifo(tmp_path / "meeting")
-    return tmp_path / "meeting"
-
-
-def let_go(meeting: Path) -> None:
-    os.close(os.open(meeting, os.O_WRONLY))
-
 
 def test_a_job_outlives_its_master_and_its_result_comes_later(
-    master: MasterDouble, worker: WorkerProcess, meeting: Path
+    master: MasterDouble, worker: WorkerProcess, meeting: Meeting
 ) -> None:
-    fence = master.grant(WAITS, args=(str(meeting),))
-    pid_before = master.wait_log(fence, "up\n")
+    fence = meeting.begun()
     master.stop()
     # The job ends while there is nobody to tell.
-    let_go(meeting)
+    meeting.let_go()
     master.start()
     ended, log = master.end(fence)
-    assert (ended.exit_code, log) == (8, pid_before + "went on\n")
+    assert (ended.exit_code, log) == (8, "up\nwent on\n")
     again = master.hellos[1]
     assert [(held.fence, held.started, held.log_bytes_acked) for held in again.attempts] == [(fence, True, 3)]
     assert (again.incarnation, again.epoch_seen) == (master.hellos[0].incarnation, 1)
@@ -44,20 +32,20 @@ def test_a_job_outlives_its_master_and_its_result_comes_later(
 
 
 def test_f52_a_launcher_killed_while_the_master_is_away_loses_no_word_of_its_jobs(
-    master: MasterDouble, start_worker: StartWorker, meeting: Path, tmp_path: Path
+    master: MasterDouble, start_worker: StartWorker, meeting: Meeting, tmp_path: Path
 ) -> None:
     worker = start_worker("--slots", "1")
     begun, never = tmp_path / "begun", tmp_path / "never"
     for fifo in (begun, never):
         os.mkfifo(fifo)
     script = "import sys\nprint('up')\nopen(sys.argv[1], 'w').close()\nopen(sys.argv[2]).read()\n"
-    first, second, third = (master.grant(script, args=(str(begun), str(wait))) for wait in (meeting, never, never))
+    first, second, third = (master.grant(script, args=(str(begun), str(wait))) for wait in (meeting.path, never, never))
     begun.read_bytes()
     master.send(Recall(third))
     master.wait(lambda: third in master.returned, "a word that all grants were taken")
     master.stop()
     # The second takes the slot while there is nobody to tell.
-    let_go(meeting)
+    meeting.let_go()
     begun.read_bytes()
     os.kill(worker.launcher_pid, signal.SIGKILL)
     master.start()
@@ -68,9 +56,7 @@ def test_f52_a_launcher_killed_while_the_master_is_away_loses_no_word_of_its_job
     assert master.run("print('goes on')\n")[1] == "goes on\n"
 
 
-def test_f49_what_was_not_acknowledged_is_sent_again(
-    master: MasterDouble, worker: WorkerProcess, meeting: Path
-) -> None:
+def test_f49_what_was_not_acknowledged_is_sent_again(master: MasterDouble, worker: WorkerProcess) -> None:
     # This Master hears everything and keeps nothing, ten times over, as if it died before each commit.
     master.stores_output = False
     fence = master.grant("print('x' * 1_000)\nraise SystemExit(3)\n")
@@ -112,9 +98,7 @@ def test_a_result_without_an_answer_stays_held(master: MasterDouble, worker: Wor
         master.run("print('y')\n")
 
 
-def test_unwanted_attempts_are_stopped_and_not_reported(
-    master: MasterDouble, start_worker: StartWorker, meeting: Path
-) -> None:
+def test_unwanted_attempts_are_stopped_and_not_reported(master: MasterDouble, start_worker: StartWorker) -> None:
     start_worker("--slots", "1")
     fence = master.grant(HEAD + "name = 'main'\n" + STAY)
     pid = pids_in(master.wait_log(fence, "\n"))["main"]
@@ -165,14 +149,15 @@ def test_a_refused_token_is_read_anew(master: MasterDouble, home: Path, start_wo
     assert process.returncode == 0
 
 
-def test_f45_garbage_drops_the_link_and_not_the_job(master: MasterDouble, worker: WorkerProcess, meeting: Path) -> None:
-    fence = master.grant(WAITS, args=(str(meeting),))
-    master.wait_log(fence, "up\n")
+def test_f45_garbage_drops_the_link_and_not_the_job(
+    master: MasterDouble, worker: WorkerProcess, meeting: Meeting
+) -> None:
+    fence = meeting.begun()
     frames = (b"", b"\xc1", b"\x90", encode_frame([Welcome(epoch=1)])[:-1], b"\x91\x81\xa4type\xa5lendd")
     for number, garbage in enumerate(frames, 2):
         master.send_raw(garbage)
         master.wait_hellos(number)
-    let_go(meeting)
+    meeting.let_go()
     assert master.end(fence)[0].exit_code == 8
     assert "does not speak our protocol" in worker.close()
 

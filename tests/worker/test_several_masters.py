@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from websockets.asyncio.client import connect
 
 from tests.worker.conftest import StartWorker
 from tests.worker.double import MasterDouble
+from tests.worker.meeting import Meeting
 from tests.worker.test_connection import Side, connected
 from titan.model.wire import CLOSE_STOPPING
 from titan.worker import connection as connection_module
 
 SEEN = "import json, os\nprint(json.dumps([os.environ[f'TITAN_{name}'] for name in ('URL', 'HOST', 'PORT')]))\n"
-WAITS = "import sys\nprint('up')\nopen(sys.argv[1]).read()\nprint('went on')\nraise SystemExit(8)\n"
 
 
 @pytest.fixture
@@ -31,13 +30,10 @@ def other(master: MasterDouble) -> Iterator[MasterDouble]:
 
 
 def test_a_worker_goes_to_who_is_there_and_takes_what_it_holds_along(
-    master: MasterDouble, other: MasterDouble, start_worker: StartWorker, tmp_path: Path
+    master: MasterDouble, other: MasterDouble, start_worker: StartWorker, meeting: Meeting
 ) -> None:
-    meeting = tmp_path / "meeting"
-    os.mkfifo(meeting)
     worker = start_worker("--join", other.url, "--join", master.url)
-    fence = master.grant(WAITS, args=(str(meeting),))
-    master.wait_log(fence, "up\n")
+    fence = meeting.begun()
     assert json.loads(master.run(SEEN)[1]) == [master.url, "127.0.0.1", str(master.port)]
     assert (len(master.fetches), other.hellos) == (2, [])
 
@@ -51,7 +47,7 @@ def test_a_worker_goes_to_who_is_there_and_takes_what_it_holds_along(
     held = {each.fence: each for each in other.hellos[0].attempts}
     assert (held[fence].started, held[fence].log_bytes_acked) == (True, 3)
     assert other.hellos[0].incarnation == master.hellos[0].incarnation
-    os.close(os.open(meeting, os.O_WRONLY))
+    meeting.let_go()
     ended, log = other.end(fence)
     assert (ended.exit_code, log) == (8, "up\nwent on\n")
 
