@@ -193,15 +193,16 @@ class Extend(Keyed):
 
 
 class Retry:
-    """Open the next generation of a run: read first, and fed a while later, as a reader's thread does."""
+    """Open the next generation of a run: read first, and fed within `read_ms`, as a reader's thread does."""
 
     name = "retry"
     answer_ms = 5_000
 
-    def __init__(self, ground: Ground, run_id: str, job_ids: Sequence[str] = ()) -> None:
+    def __init__(self, ground: Ground, run_id: str, job_ids: Sequence[str] = (), read_ms: int = 40) -> None:
         self.ground = ground
         self.run_id = run_id
         self.job_ids = tuple(job_ids)
+        self.read_ms = read_ms
 
     def at_master(self, master: Master, reply: Reply) -> None:
         """Prepare from the rows as they are now."""
@@ -210,7 +211,7 @@ class Retry:
             reply("not_found", "no such run")
             return
         command = prepare_retry(*whole, self.job_ids)
-        master.after(master.world.between(0, 40), lambda: master.feed(command, Ticket(reply)))
+        master.after(master.world.between(0, self.read_ms), lambda: master.feed(command, Ticket(reply)))
 
 
 class Cancel:

@@ -24,11 +24,15 @@ class Rate:
 
 
 class NetRate(Rate):
-    """A rate of the network's own."""
+    """A rate of the network's own, which counts under the name of the kind."""
+
+    def __init__(self, rate: str, low: float, high: float) -> None:
+        super().__init__(low, high)
+        self.rate = rate
 
     def begin(self, ground: Ground, kind: str) -> None:
         """Draw how often."""
-        setattr(ground.network, kind, self.low + ground.world.chance() * (self.high - self.low))
+        setattr(ground.network, self.rate, self.low + ground.world.chance() * (self.high - self.low))
 
 
 class Times:
@@ -76,6 +80,19 @@ def fail_over(ground: Ground) -> bool:
     for master in down[:1]:
         master.start()
     return bool(down)
+
+
+def replace_leader(ground: Ground) -> bool:
+    """It is stopped, the other one takes over, and it goes on as if nothing had been."""
+    leading = [master for master in ground.masters if master.up and not master.paused and master.scheduler is not None]
+    down = [master for master in ground.masters if not master.up]
+    if not leading or not down:
+        return False
+    leading[0].say("is stopped by a signal, and somebody starts the other one")
+    leading[0].pause()
+    ground.world.plan(ground.world.between(1_000, 12_000), leading[0].resume)
+    down[0].start()
+    return True
 
 
 def jump_master_clock(ground: Ground) -> bool:
@@ -212,6 +229,7 @@ KINDS: dict[str, Rate | Times] = {
     "master_stopped": Times(1, 1, stop_master),
     "master_paused": Times(1, 2, pause_master),
     "failed_over": Times(1, 2, fail_over),
+    "leader_replaced": Times(1, 2, replace_leader),
     "clock_jumped": Times(1, 3, jump_master_clock),
     "clock_drifted": Times(1, 4, drift),
     "crash_before_commit": Rate(0.002, 0.02),
@@ -225,12 +243,12 @@ KINDS: dict[str, Rate | Times] = {
     "commit_unknown_lost": Rate(0.002, 0.03),
     "leader_unread": Rate(0.1, 0.6),
     "load_fails": Rate(0.1, 0.6),
-    "slow_rate": NetRate(0.005, 0.05),
-    "loss_rate": NetRate(0.001, 0.01),
-    "twice_rate": NetRate(0.002, 0.05),
-    "overtake_rate": NetRate(0.005, 0.1),
-    "request_loss_rate": NetRate(0.02, 0.3),
-    "request_twice_rate": NetRate(0.02, 0.3),
+    "net_slow": NetRate("slow_rate", 0.005, 0.05),
+    "net_loss": NetRate("loss_rate", 0.001, 0.01),
+    "net_twice": NetRate("twice_rate", 0.002, 0.05),
+    "net_reorder": NetRate("overtake_rate", 0.005, 0.1),
+    "request_loss": NetRate("request_loss_rate", 0.02, 0.3),
+    "request_twice": NetRate("request_twice_rate", 0.02, 0.3),
     "link_reset": Times(1, 6, reset_link),
     "cut_up": Times(1, 2, cut_up),
     "cut_down": Times(1, 2, cut_down),

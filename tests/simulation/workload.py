@@ -135,7 +135,7 @@ class Workload:
         names = [name for name, (weight, _) in ACTS.items() for _ in range(weight)]
         ACTS[self.world.pick(names)][1](self)
 
-    def ask(self, request: Any, answered: Callable[[str, Any], None] | None = None) -> None:
+    def ask(self, request: Any, answered: Callable[[str, Any], object] | None = None) -> None:
         """Ask as one of the clients."""
         self.open += 1
         client = self.world.pick(self.clients)
@@ -270,6 +270,24 @@ class Workload:
             for _ in range(self.world.between(1, 2)):
                 self.ask(Retry(self.ground, run_id))
 
+    def retry_old(self) -> None:
+        """Cancel a run before its time, retry it twice, and cancel it while a slow reader still brings the second."""
+        world = self.world
+        number = len(self.ground.programs)
+        self.ground.programs.append(Program(number, world.between(5, 400)))
+        job = JobSpec("late", "job.py", args=(str(number),), delay_ms=world.between(4_000, 12_000))
+
+        def submitted(code: str, answer: Any) -> None:
+            if code == "ok":
+                run_id = answer.decode()
+                self.ask(Cancel(run_id), lambda code, _: code == "ok" and retry(run_id))
+
+        def retry(run_id: str) -> None:
+            self.ask(Retry(self.ground, run_id), lambda code, _: code == "ok" and self.ask(Cancel(run_id)))
+            self.ask(Retry(self.ground, run_id, read_ms=2_000))
+
+        self.ask(Submit(self.ground, self.next_key(), [job]), submitted)
+
     def extend(self) -> None:
         """Add a few jobs to a run, behind some of its own."""
         run_id = self.some_run()
@@ -317,6 +335,7 @@ ACTS: dict[str, tuple[int, Callable[[Workload], None]]] = {
     "cancel": (2, Workload.cancel),
     "cancel_job": (2, Workload.cancel_job),
     "retry": (4, Workload.retry),
+    "retry_old": (1, Workload.retry_old),
     "extend": (2, Workload.extend),
     "put": (2, Workload.put),
     "swap": (2, Workload.swap),
