@@ -241,7 +241,7 @@ def test_a_large_script_is_copied_by_a_thread_and_runs_the_same(
     bench(monkeypatch, tmp_path, story)
 
 
-def test_f36_on_a_slow_disk_folders_are_made_where_renewals_do_not_wait_for_them_until_it_is_fast_again(
+def test_on_a_slow_disk_folders_are_made_where_renewals_do_not_wait_for_them_until_it_is_fast_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     clock_ms, slow_ms = [boot_ms()], [1_000]
