@@ -1,67 +1,264 @@
-"""Judges what really runs: every process of every attempt, where, how often, and what is known of its end."""
+"""Judges what really runs: every process of every attempt, where, how often, and what is known of its end.
 
-from typing import TYPE_CHECKING
+The oracle for "exactly one run" (14) is here, since no other one would notice a needless run. Every process but the
+last of a job and generation needs an excuse that the books here know of themselves: it failed and had retries left;
+something killed it (its host, worker, launcher, its lease after real silence, an orderly stop); its record was on a
+disk that was lost; or no Master could hear of it for its lease and five seconds. The excuse is asked for when a
+scheduler decides that an attempt is over.
+"""
 
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.contact import LATE_MS, Contact, stood_still
+from tests.simulation.logs import Logs
+from tests.simulation.slots import Slots
+from tests.simulation.worker import PATTERN
 from tests.simulation.world import Broken
-from titan.model.wire import Ack, Lend, Welcome
+from titan.core.changes import Update
+from titan.core.commit import Batch
+from titan.core.events import Decision, Event, Send
+from titan.model.states import AttemptState, JobState
+from titan.model.wire import CAUSE_LEASE, CAUSE_WORKER_STOP, Ack, Grant, Hello, Lend, Returned, Welcome
 
 if TYPE_CHECKING:
     from tests.simulation.ground import Ground
+    from tests.simulation.master import Master
     from tests.simulation.programs import Process
     from tests.simulation.worker import Host, Worker
 
 JobKey = tuple[str, str]
-# What the kernel had stopped dies within this after it goes on; until then it can commit nothing.
-RESUMED_MS = 2_000
+# What a process is killed by for no fault of its own; the first is said by `Host.kill_all`.
+KILLED = frozenset({
+    "worker gone", "launcher gone", "both gone", "machine gone", "swept", CAUSE_LEASE, CAUSE_WORKER_STOP,
+})  # fmt: skip
+CLOSED = frozenset({AttemptState.ENDED, AttemptState.RETURNED, AttemptState.LOST})
 
 
 class Hosts:
-    """The judge of the processes. `ends`: exit code and cause of each attempt whose process is gone."""
+    """The judge of the processes. `ends`: exit code and cause of each attempt whose process is gone.
+
+    `owed`: by host, the attempts whose end its disk has to keep. `spoiled`: attempts whose end a Master acknowledged
+    because its core had failed on it, which is the one case in which it may.
+    """
 
     def __init__(self, ground: "Ground") -> None:
         self.ground = ground
         self.world = ground.world
+        self.tables = ground.mirror.rows
+        self.contact = Contact(ground)
+        self.slots = Slots(ground)
+        self.logs = Logs(ground, PATTERN)
         self.started: dict[int, Process] = {}
         self.ends: dict[int, tuple[int, str]] = {}
         self.live: dict[JobKey, list[Process]] = {}
+        self.runs_of: dict[tuple[str, str, int], list[int]] = {}
+        self.owed: defaultdict[str, set[int]] = defaultdict(set)
+        self.disk_lost_at: dict[str, int] = {}
+        self.returned: set[int] = set()
+        self.spoiled: set[int] = set()
+
+    # What workers hear and say
+
+    def worker_started(self, worker: "Worker") -> None:
+        """A worker process begins."""
+        self.contact.worker_started(worker)
 
     def worker_gone(self, worker: "Worker") -> None:
         """A worker process is gone."""
 
     def disk_lost(self, host: "Host") -> None:
         """What a host kept of its attempts is gone."""
+        self.owed[host.name] = set()
+        self.disk_lost_at[host.name] = self.world.now
+        self.logs.disks_lost += 1
+
+    def greets(self, worker: "Worker", hello: Hello) -> None:
+        """A worker says what it holds: all that it has begun and that nobody told it to forget."""
+        self.contact.greeted(worker)
+        unsaid = self.owed[worker.host.name] - {held.fence for held in hello.attempts}
+        if unsaid:
+            raise Broken("i29", f"{worker.name} says hello without {min(unsaid)}, which it began and owes")
 
     def welcomed(self, worker: "Worker", message: Welcome) -> None:
         """A worker was let in."""
+        self.slots.welcomed(worker)
+        self.owed[worker.host.name].difference_update(message.stop)
+
+    def says(self, worker: "Worker", items: list[Any]) -> None:
+        """A worker sends a frame."""
+        for item in items:
+            if isinstance(item, Returned):
+                if item.fence in self.owed[worker.host.name]:
+                    raise Broken("i8", f"{worker.name} gives {item.fence} back, which it has started")
+                self.returned.add(item.fence)
 
     def acknowledged(self, worker: "Worker", message: Ack) -> None:
         """A worker hears what is durable."""
+        owed = self.owed[worker.host.name]
+        for fence in message.ended:
+            if fence in self.ends:
+                owed.discard(fence)
+
+    def forgets(self, worker: "Worker", fence: int) -> None:
+        """A worker removes what it kept of an attempt."""
+        if fence in self.owed[worker.host.name]:
+            raise Broken("i29", f"{worker.name} forgets {fence} before it was told that its end is durable")
 
     def lent(self, worker: "Worker", message: Lend) -> None:
         """A worker hears whose slot is lent."""
+        self.slots.lent(worker, message)
+
+    def prepares(self, worker: "Worker", grant: Grant) -> None:
+        """A worker makes an attempt ready."""
+        self.slots.prepares(worker, grant)
+
+    # Processes
 
     def process_started(self, host: "Host", process: "Process") -> None:
         """A job's process begins."""
-        fence = process.fence
+        fence, grant = process.fence, process.grant
         if fence in self.started:
             raise Broken("i8", f"attempt {fence} is started twice")
         self.started[fence] = process
-        key = (process.grant.run_id, process.grant.job_id)
-        others = self.live.setdefault(key, [])
-        for other in others:
-            if not other.frozen and self.world.now - other.host.resumed_at > RESUMED_MS:
+        key = (grant.run_id, grant.job_id)
+        self._may_start(key, process)
+        for other in self.live.setdefault(key, []):
+            if other.spec.on_lost != "fail" and not stood_still(other):
                 raise Broken("i10", f"{key}: {other.fence} still runs on {other.host.name} as {fence} starts")
-        others.append(process)
+        self.live[key].append(process)
+        self.owed[host.name].add(fence)
+        self.contact.judge(process)
+        self.slots.process_started(host, process)
         if self.world.tell is not None:
             host.say(f"starts {key[0][:6]}/{key[1]} {fence}")
+
+    def _may_start(self, key: JobKey, process: "Process") -> None:
+        fence, grant = process.fence, process.grant
+        row = self.tables["attempts"][fence,]
+        if row["state"] == AttemptState.RETURNED or fence in self.returned:
+            raise Broken("i8", f"attempt {fence} was given back and starts on {process.host.name}")
+        current = self.tables["jobs"][key]["fence"]
+        if current != fence and process.spec.on_lost != "fail":
+            raise Broken("i8", f"{key} was granted as {current} when {fence} starts on {process.host.name}")
+        before = self.runs_of.setdefault((*key, grant.generation), [])
+        failures = 0
+        for other in before:
+            state = self.tables["attempts"][other,]["state"]
+            if self.ends.get(other) == (0, "") and state != AttemptState.LOST:
+                raise Broken("i14", f"{key} ended well as {other} and runs again as {fence}")
+            failures += state == AttemptState.ENDED
+        if failures > process.spec.retries:
+            raise Broken(
+                "i14", f"{key} failed {failures} times and starts again; it has {process.spec.retries} retries"
+            )
+        before.append(fence)
 
     def process_ended(self, host: "Host", process: "Process", exit_code: int, cause: str) -> None:
         """It is gone."""
         self.ends[process.fence] = (exit_code, cause)
         key = (process.grant.run_id, process.grant.job_id)
         self.live[key].remove(process)
+        self.contact.judge(process, LATE_MS)
+        self.slots.process_ended(host, process)
         if self.world.tell is not None:
             host.say(f"ends {key[0][:6]}/{key[1]} {process.fence}: {exit_code} {cause}")
+
+    def lease_over(self, process: "Process") -> None:
+        """The launcher sends it TERM because nobody has heard of its host."""
+        if not self.contact.was_silent(process):
+            raise Broken("i14", f"{process.fence} is ended for its lease, though {process.host.name} is in contact")
+
+    # Masters
+
+    def took_over(self, epoch: int) -> None:
+        """An epoch begins."""
+        self.slots.took_over(epoch)
+
+    def loaded(self, master: "Master") -> None:
+        """A Master leads."""
+        self.contact.loaded(master)
+        self.slots.loaded(master)
+
+    def renewed(self, master: "Master", name: str, heard: bool) -> None:
+        """A Master answers a renewal."""
+        if heard:
+            self.contact.heard(master, name)
+
+    def sends(self, master: "Master", send: Send) -> None:
+        """A Master lets a message go."""
+        if master.poisoned and isinstance(send.message, Ack):
+            self.spoiled.update(send.message.ended)
+
+    def decided(self, master: "Master", event: Event, decision: Decision) -> None:
+        """A scheduler has decided; each attempt it closes needs a reason. One that was deposed can commit nothing."""
+        self.slots.decided(master, event, decision)
+        if master.machine.epoch != self.slots.epoch:
+            return
+        for change in decision.changes:
+            if change.table == "attempts" and isinstance(change, Update) and change.values.get("state") in CLOSED:
+                process = self.started.get(change.key[0])
+                if process is not None:
+                    self._may_close(master, process, change.values)
+
+    def _may_close(self, master: "Master", process: "Process", values: dict[str, Any]) -> None:
+        """`process` was started, and its attempt is closed with `values`."""
+        fence, state = process.fence, values["state"]
+        if state == AttemptState.RETURNED:
+            raise Broken("i8", f"attempt {fence} ran on {process.host.name} and counts as given back")
+        end = self.ends.get(fence)
+        if end is None and process.spec.on_lost != "fail" and not stood_still(process):
+            raise Broken("i9", f"attempt {fence} is closed and runs on {process.host.name}")
+        if state == AttemptState.ENDED:
+            if end != (values["exit_code"], values["cause"]):
+                raise Broken("i11", f"{fence} counts as ended with {values}, it ended with {end}")
+        elif not self._may_be_lost(master, process):
+            text = f"{fence} is given up; it ended with {end}, its record is kept and a Master hears of it"
+            raise Broken("i14", text)
+
+    def _may_be_lost(self, master: "Master", process: "Process") -> bool:
+        end = self.ends.get(process.fence)
+        if end is not None and end[1] in KILLED:
+            return True
+        if self.disk_lost_at.get(process.host.name, -1) >= process.begun_ms:
+            return True
+        if master.poisoned or process.fence in self.spoiled:
+            return True
+        return self.contact.may_give_up(master, process)
+
+    def committed(self, batch: Batch) -> None:
+        """A batch is in the database."""
+        for chunk in batch.chunks:
+            self.logs.took(chunk)
+        for change in batch.changes:
+            if change.table != "attempts" or not isinstance(change, Update):
+                continue
+            row = self.tables["attempts"][change.key]
+            if row["state"] == AttemptState.ENDED:
+                self._ended(row)
+            elif row["state"] == AttemptState.LOST and "log_bytes" in change.values:
+                self._log_ended(row)
+
+    def _ended(self, row: dict[str, Any]) -> None:
+        """The end of an attempt is durable: its log is too, and what it did stands."""
+        fence = row["fence"]
+        self._log_ended(row)
+        if self.ends[fence] != (0, ""):
+            return
+        job = self.tables["jobs"][row["run_id"], row["job_id"]]
+        if job["fence"] != fence or job["state"] == JobState.COMPLETED:
+            return
+        wanted = job["cancel_requested"] or self.tables["runs"][row["run_id"],]["cancel_requested"]
+        if job["state"] != JobState.CANCELLED or not wanted:
+            raise Broken("i14", f"{fence} ended well and its job is {job['state']}")
+
+    def _log_ended(self, row: dict[str, Any]) -> None:
+        """An end is durable that tells how long the log is. Where a link lost frames and went on, nothing is certain."""
+        process = self.started[row["fence"]]
+        if self.ground.network.bad_at.get(process.host.worker_name, -1) < process.begun_ms:
+            self.logs.ended(row["fence"], process.log_bytes, row["log_bytes"])
+
+    # The end
 
     def left(self) -> str:
         """Return what is left to do."""
@@ -74,3 +271,7 @@ class Hosts:
 
     def finish(self) -> None:
         """Judge the whole."""
+        for name, owed in sorted(self.owed.items()):
+            if owed:
+                raise Broken("i29", f"nobody has told {name} that the end of {min(owed)} is durable")
+        self.logs.finish()

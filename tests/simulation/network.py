@@ -109,7 +109,10 @@ class Link:
 
 
 class Network:
-    """All that is on its way. The rates are chances a frame or request; 0: the fault is off."""
+    """All that is on its way. The rates are chances a frame or request; 0: the fault is off.
+
+    `bad_at` says when a link of a worker last lost a frame, or mixed some up.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -118,6 +121,7 @@ class Network:
         self.request_loss_rate = self.request_twice_rate = 0.0
         self.cuts: dict[tuple[str, str], bool] = {}
         self.links: list[Link] = []
+        self.bad_at: dict[str, int] = {}
         self._held: dict[tuple[str, str], list[tuple[Link, Way, Node, Any, Callable[[Any], None]]]] = {}
 
     def connect(self, worker: Node, master: Node, ends: tuple[WorkerEnd, MasterEnd]) -> Link:
@@ -145,19 +149,24 @@ class Network:
         due_ms = world.now + delay_ms
         if self.loss_rate and world.chance() < self.loss_rate:
             world.hits["net_loss"] += 1
-            link.bad = True
+            self.spoil(link)
             return
         if self.overtake_rate and world.chance() < self.overtake_rate and due_ms < way.last_ms:
             world.hits["net_reorder"] += 1
-            link.bad = True
+            self.spoil(link)
         else:
             due_ms = way.last_ms = max(due_ms, way.last_ms)
         count = 0 if _is_quiet(frame) else 1
         world.plan_for(target, due_ms - world.now, count, arrive, (frame,))
         if self.twice_rate and frame is not None and world.chance() < self.twice_rate:
             world.hits["net_twice"] += 1
-            link.bad = True
+            self.spoil(link)
             world.plan_for(target, due_ms - world.now + world.between(0, 500), count, arrive, (frame,))
+
+    def spoil(self, link: Link) -> None:
+        """It did what no connection does."""
+        link.bad = True
+        self.bad_at[link.worker.name] = self.world.now
 
     def _into_cut(
         self, cut: tuple[str, str], link: Link, way: Way, target: Node, frame: Any, arrive: Callable[[Any], None]

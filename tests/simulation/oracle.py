@@ -11,7 +11,7 @@ from tests.simulation.hosts import Hosts
 from tests.simulation.rows import Rows
 from titan.core.commit import Batch, Commit, Refuse, Release
 from titan.core.events import Decision, Event, News, Send
-from titan.model.wire import Ack, Lend, Welcome
+from titan.model.wire import Ack, Grant, Hello, Lend, Welcome
 
 if TYPE_CHECKING:
     from tests.simulation.ground import Ground
@@ -35,10 +35,12 @@ class Oracle:
     def took_over(self, master: "Master", epoch: int) -> None:
         """A Master has begun an epoch."""
         self.rows.took_over(master, epoch)
+        self.hosts.took_over(epoch)
 
     def loaded(self, master: "Master", epoch: int, mono_ms: int) -> None:
         """It leads; `mono_ms` on its clock."""
         self.rows.loaded(master, epoch, mono_ms)
+        self.hosts.loaded(master)
 
     def master_gone(self, master: "Master") -> None:
         """It was killed, or ended."""
@@ -46,11 +48,13 @@ class Oracle:
     def decided(self, master: "Master", event: Event, decision: Decision) -> None:
         """Its scheduler took an event; nothing of the decision is committed yet."""
         self.rows.decided(master, event, decision)
+        self.hosts.decided(master, event, decision)
 
     def committed(self, master: "Master", batch: Batch, results: list[Any]) -> None:
         """A batch is in the database, whether or not anybody hears of it."""
         self.commits += 1
         self.rows.committed(master, batch)
+        self.hosts.committed(batch)
         self.callers.committed(master, batch, results)
 
     def failed(self, master: "Master", error: Exception) -> None:
@@ -72,10 +76,12 @@ class Oracle:
     def renewed(self, master: "Master", name: str, incarnation: str, heard: bool) -> None:
         """A renewal is answered; `heard`: a scheduler is there to hear of it."""
         self.rows.renewed(master, name, incarnation, heard)
+        self.hosts.renewed(master, name, heard)
 
     def sends(self, master: "Master", send: Send) -> None:
         """A message to a worker is let go, whether or not there is a link."""
         self.rows.sends(master, send)
+        self.hosts.sends(master, send)
 
     # Clients
 
@@ -96,6 +102,7 @@ class Oracle:
 
     def worker_started(self, worker: "Worker") -> None:
         """A worker process was started."""
+        self.hosts.worker_started(worker)
 
     def worker_gone(self, worker: "Worker") -> None:
         """A worker process is gone."""
@@ -116,6 +123,34 @@ class Oracle:
     def lent(self, worker: "Worker", message: Lend) -> None:
         """A worker hears whose slot is lent."""
         self.hosts.lent(worker, message)
+
+    def prepares(self, worker: "Worker", grant: Grant) -> None:
+        """A worker has a slot for an attempt and makes it ready."""
+        self.hosts.prepares(worker, grant)
+
+    def greets(self, worker: "Worker", hello: Hello) -> None:
+        """A worker says hello to a Master, which may not hear it."""
+        self.hosts.greets(worker, hello)
+
+    def says(self, worker: "Worker", items: list[Any]) -> None:
+        """A worker sends a frame: messages, and pieces of logs."""
+        self.hosts.says(worker, items)
+
+    def renews(self, worker: "Worker", number: int) -> None:
+        """A worker sends a renewal."""
+        self.hosts.contact.sends(worker, number)
+
+    def renewal_answered(self, worker: "Worker", number: int) -> None:
+        """A worker hears the answer to it."""
+        self.hosts.contact.answered(worker, number)
+
+    def lease_over(self, process: "Process") -> None:
+        """A launcher ends a process because nobody has heard of its host."""
+        self.hosts.lease_over(process)
+
+    def forgets(self, worker: "Worker", fence: int) -> None:
+        """A worker removes what it kept of an attempt."""
+        self.hosts.forgets(worker, fence)
 
     def process_started(self, host: "Host", process: "Process") -> None:
         """A job's process begins."""

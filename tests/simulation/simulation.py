@@ -91,6 +91,9 @@ class Simulation:
         for host in ground.hosts:
             if not host.worker.up and not host.paused and (ground.healing or world.chance() < 0.3):
                 host.start_worker()
+            if ground.healing and host.worker.link.draining:
+                # It was asked to drain after whoever asked had already started it anew.
+                host.worker.stop()
         world.plan(WATCH_MS, self.watch)
 
     def heal(self) -> None:

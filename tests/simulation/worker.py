@@ -102,8 +102,12 @@ class Host(Node):
         age_ms = self.mono_ms() - self.answered_ms
         if age_ms < term_ms:
             self.after_quietly(self.on_my_clock(term_ms - age_ms), self.watch_lease, process)
+        elif process.cause:
+            # It ends for another cause, but may not take longer for that.
+            self.after_quietly(max(0, kill_ms - age_ms), process.end, 137, 9, process.cause)
         else:
             self.world.hits["lease_term"] += 1
+            self.ground.oracle.lease_over(process)
             process.terminate(CAUSE_LEASE, max(0, kill_ms - age_ms))
 
     def time_out(self, process: Process) -> None:
@@ -280,6 +284,7 @@ class Worker(Node):
             epoch_seen=self.link.epoch, predecessor=self.predecessor, devices=host.devices,
             draining=self.link.draining,
         )  # fmt: skip
+        self.ground.oracle.greets(self, hello)
         wire.to_master([hello])
         self.after_quietly(WELCOME_MS_MAX, self.no_welcome, wire)
 
@@ -337,6 +342,7 @@ class Worker(Node):
         self.turn -= 1
         self.host.claim = self.incarnation
         self.ground.oracle.welcomed(self, message)
+        self.host.answered_ms = self.link.answered_ms
         self.obey(self.link.welcome(message))
         self.renew(wire)
 
@@ -345,6 +351,7 @@ class Worker(Node):
         link = self.link
         match message:
             case RenewAck():
+                self.ground.oracle.renewal_answered(self, message.seq)
                 if link.renewed(message, self.mono_ms()):
                     self.host.answered_ms = link.answered_ms
             case Grant():
@@ -373,7 +380,9 @@ class Worker(Node):
             self.say("hears nothing and makes a new connection")
             self.drop_wire()
             return
-        wire.to_master([self.link.renew(self.mono_ms())])
+        message = self.link.renew(self.mono_ms())
+        self.ground.oracle.renews(self, message.seq)
+        wire.to_master([message])
         self.after_quietly(self.host.on_my_clock(RENEW_EVERY_MS), self.renew, wire)
 
     def flush_soon(self) -> None:
@@ -386,6 +395,7 @@ class Worker(Node):
         """Send frame after frame while there is something, and room."""
         self.flushing = False
         while self.wire is not None and (items := self.link.next_frame(self.mono_ms())):
+            self.ground.oracle.says(self, items)
             self.wire.to_master([_filled(item) for item in items])
 
     # Attempts
@@ -395,6 +405,7 @@ class Worker(Node):
         for order in orders:
             match order:
                 case Prepare():
+                    self.ground.oracle.prepares(self, order.grant)
                     self.preparing[order.grant.fence] = order.grant
                     self.after(self.world.between(1, 30), self.hand_over, order.grant)
                 case Abandon():
@@ -404,6 +415,7 @@ class Worker(Node):
                     if process is not None:
                         process.terminate(order.cause, order.grace_ms)
                 case Forget():
+                    self.ground.oracle.forgets(self, order.fence)
                     self.host.kept.pop(order.fence, None)
         self.flush_soon()
 

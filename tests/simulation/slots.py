@@ -1,0 +1,151 @@
+"""Judges room: slots, slots that are lent, devices and tags.
+
+Kept twice, because both sides decide. At a worker: what runs or is made ready there, and the `Lend`s that reached it;
+nothing more is begun while those that have not lent their slot fill the slots. At a Master, in the order of its
+decisions: what it has granted to a process and lent there; a grant is for a free slot, or for one sent ahead of it.
+"""
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.world import Broken
+from titan.core.changes import Insert
+from titan.core.events import Decision, Event, WorkerConnected
+from titan.model.spec import GPU, decode_spec
+from titan.model.states import LIVING_ATTEMPT_STATES
+from titan.model.wire import Grant, Lend
+
+if TYPE_CHECKING:
+    from tests.simulation.ground import Ground
+    from tests.simulation.master import Master
+    from tests.simulation.programs import Process
+    from tests.simulation.worker import Host, Worker
+
+Holder = tuple[str, str]
+
+
+class Slots:
+    """`lent_at`: the attempts that have lent their slot, as far as each worker heard."""
+
+    def __init__(self, ground: "Ground") -> None:
+        self.ground = ground
+        self.lent_at: dict[str, set[int]] = {}
+        self.ledgers: dict[str, Ledger] = {}
+        self.epoch = 0
+
+    # At a worker
+
+    def welcomed(self, worker: "Worker") -> None:
+        """It is let in, and will be told anew what is lent."""
+        self.lent_at[worker.name] = set()
+
+    def lent(self, worker: "Worker", message: Lend) -> None:
+        """It hears whose slot is lent, or is so no more."""
+        lent = self.lent_at.setdefault(worker.name, set())
+        if message.on and message.fence in worker.host.processes:
+            lent.add(message.fence)
+        else:
+            lent.discard(message.fence)
+
+    def prepares(self, worker: "Worker", grant: Grant) -> None:
+        """It makes one more ready."""
+        host = worker.host
+        lent = self.lent_at.get(worker.name, set())
+        taken = [fence for fence in host.processes if fence not in lent]
+        if len(taken) + len(worker.preparing) >= host.slots:
+            text = f"{worker.name} prepares {grant.fence}, but {len(taken)} run without having lent their slot"
+            raise Broken("slots", f"{text}, {len(worker.preparing)} will, and it has {host.slots}")
+
+    def process_started(self, host: "Host", process: "Process") -> None:
+        """A process begins."""
+        tags = process.spec.requirement
+        if not set(tags) <= set(host.capabilities):
+            raise Broken("tags", f"attempt {process.fence} needs {tags}, {host.name} offers {host.capabilities}")
+        if host.devices and GPU in tags:
+            users = sum(GPU in other.spec.requirement for other in host.processes.values())
+            if users > len(host.devices):
+                raise Broken("devices", f"{users} jobs on {len(host.devices)} devices of {host.name}")
+
+    def process_ended(self, host: "Host", process: "Process") -> None:
+        """It is gone."""
+        self.lent_at.get(host.worker_name, set()).discard(process.fence)
+
+    # At a Master
+
+    def took_over(self, epoch: int) -> None:
+        """An epoch begins."""
+        self.epoch = epoch
+
+    def loaded(self, master: "Master") -> None:
+        """It leads, and knows what the database shows to live."""
+        ledger = self.ledgers[master.name] = Ledger()
+        for fence, row in self.ground.mirror.living.items():
+            ledger.hold(fence, (row["worker"], row["incarnation"]))
+
+    def decided(self, master: "Master", event: Event, decision: Decision) -> None:
+        """It has decided."""
+        ledger = self.ledgers[master.name]
+        if isinstance(event, WorkerConnected):
+            ledger.current[event.name] = event.incarnation
+            ledger.lent[event.name] = set()
+        for change in decision.changes:
+            if change.table == "attempts":
+                values = change.values
+                if isinstance(change, Insert):
+                    ledger.hold(values["fence"], (values["worker"], values["incarnation"]))
+                elif "incarnation" in values:
+                    ledger.adopt(change.key[0], values["incarnation"])
+                elif values.get("state", "ASSIGNED") not in LIVING_ATTEMPT_STATES:
+                    ledger.drop(change.key[0])
+        granted: dict[str, Grant] = {}
+        for send in decision.sends:
+            message = send.message
+            if isinstance(message, Lend):
+                lent = ledger.lent.setdefault(send.worker, set())
+                (lent.add if message.on else lent.discard)(message.fence)
+            elif isinstance(message, Grant):
+                granted[send.worker] = message
+        if master.machine.epoch == self.epoch:
+            for name, grant in granted.items():
+                self._judge(ledger, name, grant)
+
+    def _judge(self, ledger: "Ledger", name: str, grant: Grant) -> None:
+        host = next(host for host in self.ground.hosts if host.worker_name == name)
+        held = ledger.held.get((name, ledger.current[name]), set())
+        lent = ledger.lent.get(name, set())
+        needing = len(held - lent)
+        none_ahead = lent or host.devices or GPU in host.capabilities
+        most = host.slots if none_ahead else 2 * host.slots
+        if needing > most:
+            raise Broken("slots", f"{grant.fence} is granted to {name}: {needing} need a slot of {host.slots}")
+        if host.devices and GPU in decode_spec(grant.spec).requirement:
+            ledger.on_device.add(grant.fence)
+            if len(held & ledger.on_device) > len(host.devices):
+                raise Broken("devices", f"{grant.fence} is granted to {name} beyond its {len(host.devices)} devices")
+
+
+class Ledger:
+    """What one Master has granted and lent, by the process that holds it. `current`: the process of each worker."""
+
+    def __init__(self) -> None:
+        self.current: dict[str, str] = {}
+        self.held: dict[Holder, set[int]] = {}
+        self.lent: dict[str, set[int]] = {}
+        self.holder: dict[int, Holder] = {}
+        self.on_device: set[int] = set()
+
+    def hold(self, fence: int, holder: Holder) -> None:
+        """An attempt is granted."""
+        self.holder[fence] = holder
+        self.held.setdefault(holder, set()).add(fence)
+
+    def drop(self, fence: int) -> None:
+        """It lives no more."""
+        holder = self.holder.pop(fence)
+        self.held[holder].discard(fence)
+        self.lent.get(holder[0], set()).discard(fence)
+
+    def adopt(self, fence: int, incarnation: str) -> None:
+        """The next process of its worker answers for it."""
+        name = self.holder[fence][0]
+        self.drop(fence)
+        self.hold(fence, (name, incarnation))
