@@ -253,7 +253,7 @@ class Hosts:
             raise Broken("i14", f"{fence} ended well and its job is {job['state']}")
 
     def _log_ended(self, row: dict[str, Any]) -> None:
-        """An end is durable that tells how long the log is. Where a link lost frames and went on, nothing is certain."""
+        """An end is durable that tells how long the log is. Where a link lost frames and went on, no one knows."""
         process = self.started[row["fence"]]
         if self.ground.network.bad_at.get(process.host.worker_name, -1) < process.begun_ms:
             self.logs.ended(row["fence"], process.log_bytes, row["log_bytes"])
