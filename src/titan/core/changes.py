@@ -45,7 +45,8 @@ def fold(changes: list[Change]) -> list[Change]:
     """Return `changes` with every row written once: first expectation, last values, order of first touch.
 
     Shape in and out: a list in commit order. An update of a row inserted in the same list becomes part of
-    the insert. Raises ValueError when a row that is not content-addressed is inserted twice.
+    the insert. What is given stays as it is. Raises ValueError when a row that is not content-addressed is
+    inserted twice.
     """
     folded: dict[tuple[Any, ...], Change] = {}
     for change in changes:
@@ -56,12 +57,14 @@ def fold(changes: list[Change]) -> list[Change]:
                 if change.table in CONTENT_ADDRESSED:
                     continue
                 raise ValueError(f"row {identity} is inserted twice in one batch")
-            folded[identity] = Insert(change.table, dict(values))
+            folded[identity] = change
             continue
         identity = (change.table, *change.key)
         earlier = folded.get(identity)
         if earlier is None:
-            folded[identity] = Update(change.table, change.key, change.expect, dict(change.values))
+            folded[identity] = change
+        elif isinstance(earlier, Insert):
+            folded[identity] = Insert(earlier.table, earlier.values | change.values)
         else:
-            earlier.values.update(change.values)
+            folded[identity] = Update(earlier.table, earlier.key, earlier.expect, earlier.values | change.values)
     return list(folded.values())

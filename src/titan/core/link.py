@@ -353,7 +353,7 @@ class WorkerLink:
 
         Pieces of all logs take turns; an end goes out once all of its log has.
         """
-        if not self.online:
+        if not (self.online and (self._control or self._output or self._ends)):
             return []
         items: list[WorkerMessage | Piece] = list(self._control)
         self._control.clear()

@@ -14,7 +14,7 @@ import msgspec
 
 from titan.core.changes import Insert, Table, Update
 from titan.core.events import Decision, News, Now, Send
-from titan.core.rows import AttemptRow, JobRow, RunRow
+from titan.core.rows import AttemptRow, Columns, JobRow, RunRow
 from titan.core.states import JobEvent, RunEvent, next_job_state, next_run_state
 from titan.model.limits import Limits
 from titan.model.spec import GPU
@@ -118,7 +118,9 @@ class Worker(msgspec.Struct):
     @property
     def free(self) -> int:
         """Slots without an attempt that needs one (0 while it is away or leaves)."""
-        return max(0, self.slots - self.busy) if self.connected and not self.draining else 0
+        if not self.connected or self.draining:
+            return 0
+        return max(0, self.slots - len(self.fences) + len(self.lent))
 
     @property
     def busy(self) -> int:
@@ -274,7 +276,7 @@ class Memory:
         state, generation = job.row_shows
         job.row_shows = None
         expect = {"state": state, "fence": job.fence, "generation": generation}
-        values = {column: getattr(job, column) for column in JOB_REOPENED}
+        values = JOB_REOPENED.of(job)
         self.out.changes.append(Update("jobs", (job.run_id, job.job_id), expect, values))
         self.out.news.append(
             News("job", job.run_id, job.job_id, {"state": job.state, "reason": job.reason, "attempt": job.attempt})
@@ -293,8 +295,10 @@ class Memory:
 
     def flush_runs(self) -> None:
         """Record one guarded update for each run touched, and news where its state changed."""
+        if not self.dirty_runs:
+            return
         for run in self.dirty_runs.values():
-            values = {column: getattr(run, column) for column in RUN_MUTABLE}
+            values = RUN_MUTABLE.of(run)
             if run.opening is not run.saved_opening:
                 values["opening"] = run.saved_opening = run.opening
             expect = {"state": run.saved_state, "generation": run.saved_generation}
@@ -387,28 +391,27 @@ class Memory:
         if worker is not None:
             worker.lent.discard(attempt.fence)
 
-    def insert(self, table: Table, row: msgspec.Struct, columns: tuple[str, ...]) -> None:
+    def insert(self, table: Table, row: msgspec.Struct, columns: Columns) -> None:
         """Record a new row holding `columns` of `row`."""
-        values = {column: getattr(row, column) for column in columns}
-        self.out.changes.append(Insert(table, values))
+        self.out.changes.append(Insert(table, columns.of(row)))
 
     def send(self, worker: str, incarnation: str, message: MasterMessage) -> None:
         """Send `message` to one worker process once the batch is committed."""
         self.out.sends.append(Send(worker, incarnation, message))
 
 
-RUN_COLUMNS = RunRow.__struct_fields__
-JOB_COLUMNS = JobRow.__struct_fields__
-ATTEMPT_COLUMNS = AttemptRow.__struct_fields__
-JOB_REOPENED = (
+RUN_COLUMNS = Columns(RunRow.__struct_fields__)
+JOB_COLUMNS = Columns(JobRow.__struct_fields__)
+ATTEMPT_COLUMNS = Columns(AttemptRow.__struct_fields__)
+JOB_REOPENED = Columns((
     "state", "reason", "generation", "worker", "failures", "losses", "due_ms", "cancel_requested", "affinity_worker",
     "exit_code", "ready_ms", "started_ms", "ended_ms",
-)  # fmt: skip
+))  # fmt: skip
 # `opening` is large and changes twice a generation: it is written only then.
-RUN_MUTABLE = (
+RUN_MUTABLE = Columns((
     "state", "generation", "started_ms", "ended_ms", "cancel_requested", "cancelled_on_request",
     "jobs_total", "jobs_completed", "jobs_failed", "jobs_cancelled", "jobs_dead", "parent_fence",
-)  # fmt: skip
+))  # fmt: skip
 
 
 def run_news(run: RunRow) -> dict[str, Any]:

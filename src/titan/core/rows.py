@@ -1,6 +1,8 @@
 """The rows the core writes and is loaded from. Field names are column names; a storage test holds them equal."""
 
 from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 
@@ -110,6 +112,20 @@ class Snapshot(msgspec.Struct):
     jobs: list[JobRow]
     edges: list[EdgeRow]
     attempts: list[AttemptRow]
+
+
+class Columns:
+    """Some columns of rows, read in one call each row: a load and every batch read very many of them."""
+
+    __slots__ = ("_read", "names")
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self._read = attrgetter(*names)
+
+    def of(self, row: msgspec.Struct) -> dict[str, Any]:
+        """Return the values that `row` has in these columns, by name."""
+        return dict(zip(self.names, self._read(row), strict=True))
 
 
 def opening_of(ordinals: Iterable[int], jobs_total: int) -> bytes:

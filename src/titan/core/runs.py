@@ -159,7 +159,7 @@ class Runs:
 
     def _reopen_run(self, event: RetryRun) -> Run:
         old = event.run
-        run = Run(**{column: getattr(old, column) for column in RUN_COLUMNS}, jobs=event.jobs, living=set())
+        run = Run(**RUN_COLUMNS.of(old), jobs=event.jobs, living=set())
         run.saved_state, run.saved_generation = old.state, old.generation
         run.opening = event.opening
         for state, count in event.ended.items():

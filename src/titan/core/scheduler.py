@@ -217,7 +217,7 @@ class Scheduler:
 
     def _load_attempt(self, row: AttemptRow) -> None:
         memory = self.memory
-        attempt = Attempt(**{column: getattr(row, column) for column in ATTEMPT_COLUMNS}, base_ms=memory.now.mono_ms)
+        attempt = Attempt(**ATTEMPT_COLUMNS.of(row), base_ms=memory.now.mono_ms)
         if attempt.lease_until_ms is not None:
             # A wall clock that was set back meanwhile prolongs nothing beyond what was ever promised.
             left_ms = min(EXTEND_MS_MAX, max(0, attempt.lease_until_ms - memory.now.wall_ms))
@@ -255,7 +255,7 @@ class Scheduler:
 
 def _loaded_run(row: RunRow) -> Run:
     return Run(
-        **{column: getattr(row, column) for column in RUN_COLUMNS},
+        **RUN_COLUMNS.of(row),
         saved_state=row.state, saved_generation=row.generation, saved_opening=row.opening,
         jobs={}, living=set(), roots=[], unlinked={},
     )  # fmt: skip
@@ -265,6 +265,6 @@ def _loaded_job(run: Run, row: JobRow) -> Job:
     if starts_again(run, row):
         # Either all its parents stay completed, and its row has the pin they gave it, or the last of them pins it.
         return reopened(row, run.generation, row.affinity_worker)
-    job = Job(**{column: getattr(row, column) for column in JOB_COLUMNS}, tags=frozenset())
+    job = Job(**JOB_COLUMNS.of(row), tags=frozenset())
     equip(job, decode_spec(row.spec))
     return job

@@ -83,7 +83,7 @@ def persisted(scheduler: Scheduler) -> dict[str, Any]:
     memory = scheduler.memory
     runs = {
         run.run_id: (
-            {column: getattr(run, column) for column in RUN_COLUMNS},
+            RUN_COLUMNS.of(run),
             run.saved_state, run.saved_generation, sorted(run.living),
             {state: count for state, count in run.states.items() if count and state not in FINAL_JOB_STATES},
         )
@@ -91,16 +91,13 @@ def persisted(scheduler: Scheduler) -> dict[str, Any]:
     }  # fmt: skip
     jobs = {
         (run.run_id, each.job_id): (
-            {column: getattr(each, column) for column in JOB_COLUMNS},
+            JOB_COLUMNS.of(each),
             each.waiting_for, bool(each.queue_seq), each.tags, each.retries, each.delay_ms, each.lease_s, each.on_lost,
             sorted(child.job_id for child in each.children or () if child.state not in FINAL_JOB_STATES),
         )
         for run in memory.runs.values() for each in run.jobs.values()
     }  # fmt: skip
-    attempts = {
-        fence: {column: getattr(attempt, column) for column in ATTEMPT_COLUMNS}
-        for fence, attempt in memory.attempts.items()
-    }
+    attempts = {fence: ATTEMPT_COLUMNS.of(attempt) for fence, attempt in memory.attempts.items()}
     return {
         "runs": runs, "jobs": jobs, "attempts": attempts, "lineage": memory.child_runs, "held": memory.fences_of,
         "queues": scheduler.stats()["queues"],
