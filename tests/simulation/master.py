@@ -23,6 +23,7 @@ from titan.core.commit import (
     Refuse,
     Release,
     Reload,
+    State,
     StepDown,
     Write,
     cost_of,
@@ -288,8 +289,11 @@ class Master(Node):
 
     def add(self, entry: Entry) -> None:
         """Have an entry committed in its turn."""
-        self.carry(self.machine.add(entry))
-        self.turn_soon()
+        orders = self.machine.add(entry)
+        if orders:
+            self.carry(orders)
+        elif self.machine.state is State.IDLE:
+            self.turn_soon()
 
     def turn_soon(self) -> None:
         """Begin a batch at the end of this turn of the loop."""
@@ -425,7 +429,8 @@ class Master(Node):
         """The disk has answered."""
         self.failures = 0
         self.carry(machine.committed(batch.number, results))
-        self.turn_soon()
+        if machine.cost_waiting:
+            self.turn_soon()
 
     def failed(self, machine: Commit, batch: Batch, error: StorageError) -> None:
         """The disk has answered otherwise."""
@@ -520,7 +525,7 @@ class Master(Node):
                     if not self.report(WorkerRenewed(known.name, known.incarnation)):
                         self.close_link(known, "the core has failed on this before")
                         return
-                known.link.to_worker([RenewAck(message.seq)])
+                known.link.to_worker([RenewAck(message.seq)], 0)
             elif isinstance(message, Hello):
                 self.close_link(known, "a second hello")
                 return
@@ -607,6 +612,9 @@ class Master(Node):
     def flush(self, known: MasterLink) -> None:
         """Send what waits as one frame: what may be forgotten first, as the real link does."""
         waiting, known.waiting = known.waiting, []
+        if len(waiting) == 1:
+            known.link.to_worker(waiting)
+            return
         acks = [message for message in waiting if isinstance(message, Ack)]
         ended: list[int] = []
         offsets: dict[int, int] = {}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tests.simulation.world import Node, World
-from titan.model.wire import MasterMessage, Renew, RenewAck, WorkerMessage
+from titan.model.wire import MasterMessage, WorkerMessage
 
 LATE_MS_MAX = 30_000
 
@@ -38,9 +38,14 @@ class WorkerEnd(Protocol):
 
 
 class Way:
-    """One direction of one link: when its last frame arrives."""
+    """One direction of one link: from which node to which, who takes a frame there, when the last one arrives."""
 
-    def __init__(self) -> None:
+    __slots__ = ("arrive", "dead", "last_ms", "names", "target")
+
+    def __init__(self, source: Node, target: Node, arrive: Callable[[Any], None]) -> None:
+        self.names = (source.name, target.name)
+        self.target = target
+        self.arrive = arrive
         self.last_ms = 0
         self.dead = False
 
@@ -52,31 +57,32 @@ class Link:
         self.network = network
         self.worker, self.master = worker, master
         self.worker_end, self.master_end = ends
-        self.up, self.down = Way(), Way()
+        self.up = Way(worker, master, self._at_master)
+        self.down = Way(master, worker, self._at_worker)
         self.open_at_worker = self.open_at_master = True
         self.bad = False
 
-    def to_master(self, frame: list[WorkerMessage]) -> None:
-        """Send a frame up."""
+    def to_master(self, frame: list[WorkerMessage], count: int = 1) -> None:
+        """Send a frame up; `count` 0: its arrival is no event worth counting."""
         if self.open_at_worker:
-            self.network.carry(self, self.up, self.worker, self.master, frame, self._at_master)
+            self.network.carry(self, self.up, frame, count)
 
-    def to_worker(self, frame: list[MasterMessage]) -> None:
+    def to_worker(self, frame: list[MasterMessage], count: int = 1) -> None:
         """Send a frame down."""
         if self.open_at_master:
-            self.network.carry(self, self.down, self.master, self.worker, frame, self._at_worker)
+            self.network.carry(self, self.down, frame, count)
 
     def close_at_worker(self) -> None:
         """The worker hangs up; the Master hears of it if anything gets through."""
         if self.open_at_worker:
             self.open_at_worker = False
-            self.network.carry(self, self.up, self.worker, self.master, None, self._at_master)
+            self.network.carry(self, self.up, None)
 
     def close_at_master(self, reason: str) -> None:
         """The Master hangs up."""
         if self.open_at_master:
             self.open_at_master = False
-            self.network.carry(self, self.down, self.master, self.worker, reason, self._at_worker)
+            self.network.carry(self, self.down, reason)
 
     def reset(self) -> None:
         """Both ends learn that the connection is gone."""
@@ -122,7 +128,7 @@ class Network:
         self.cuts: dict[tuple[str, str], bool] = {}
         self.links: list[Link] = []
         self.bad_at: dict[str, int] = {}
-        self._held: dict[tuple[str, str], list[tuple[Link, Way, Node, Any, Callable[[Any], None]]]] = {}
+        self._held: dict[tuple[str, str], list[tuple[Link, Way, Any, int]]] = {}
 
     def connect(self, worker: Node, master: Node, ends: tuple[WorkerEnd, MasterEnd]) -> Link:
         """Return a new link; nothing was said on it yet."""
@@ -131,48 +137,44 @@ class Network:
         self.links.append(link)
         return link
 
-    def carry(
-        self, link: Link, way: Way, source: Node, target: Node, frame: Any, arrive: Callable[[Any], None]
-    ) -> None:
-        """Take a frame from `source` to `target`, or lose it."""
+    def carry(self, link: Link, way: Way, frame: Any, count: int = 1) -> None:
+        """Take a frame along `way`, or lose it."""
         if way.dead:
             return
-        cut = (source.name, target.name)
-        if cut in self.cuts:
-            self._into_cut(cut, link, way, target, frame, arrive)
+        if self.cuts and way.names in self.cuts:
+            self._into_cut(link, way, frame, count)
             return
         world = self.world
         delay_ms = 1 + int(world.chance() * self.delay_ms)
         if self.slow_rate and world.chance() < self.slow_rate:
             world.hits["net_slow"] += 1
             delay_ms += world.between(50, 3_000)
-        due_ms = world.now + delay_ms
         if self.loss_rate and world.chance() < self.loss_rate:
             world.hits["net_loss"] += 1
             self.spoil(link)
             return
+        due_ms = world.now + delay_ms
         if self.overtake_rate and world.chance() < self.overtake_rate and due_ms < way.last_ms:
             world.hits["net_reorder"] += 1
             self.spoil(link)
+        elif due_ms < way.last_ms:
+            delay_ms = way.last_ms - world.now
         else:
-            due_ms = way.last_ms = max(due_ms, way.last_ms)
-        count = 0 if _is_quiet(frame) else 1
-        world.plan_for(target, due_ms - world.now, count, arrive, (frame,))
+            way.last_ms = due_ms
+        world.plan_for(way.target, delay_ms, count, way.arrive, (frame,))
         if self.twice_rate and frame is not None and world.chance() < self.twice_rate:
             world.hits["net_twice"] += 1
             self.spoil(link)
-            world.plan_for(target, due_ms - world.now + world.between(0, 500), count, arrive, (frame,))
+            world.plan_for(way.target, delay_ms + world.between(0, 500), count, way.arrive, (frame,))
 
     def spoil(self, link: Link) -> None:
         """It did what no connection does."""
         link.bad = True
         self.bad_at[link.worker.name] = self.world.now
 
-    def _into_cut(
-        self, cut: tuple[str, str], link: Link, way: Way, target: Node, frame: Any, arrive: Callable[[Any], None]
-    ) -> None:
-        if self.cuts[cut]:
-            self._held.setdefault(cut, []).append((link, way, target, frame, arrive))
+    def _into_cut(self, link: Link, way: Way, frame: Any, count: int) -> None:
+        if self.cuts[way.names]:
+            self._held.setdefault(way.names, []).append((link, way, frame, count))
         else:
             way.dead = True
 
@@ -185,8 +187,8 @@ class Network:
         cut = (source, target)
         if self.cuts.pop(cut, None) is None:
             return
-        for link, way, node, frame, arrive in self._held.pop(cut, ()):
-            self.carry(link, way, _other(link, node), node, frame, arrive)
+        for link, way, frame, count in self._held.pop(cut, ()):
+            self.carry(link, way, frame, count)
 
     def request(self, source: str, target: Node, count: int, call: Callable[..., None], *args: Any) -> None:
         """Have `call(*args)` happen at `target`, later, perhaps never, perhaps twice."""
@@ -213,11 +215,3 @@ class Network:
         for link in self.links:
             if link.bad or link.up.dead or link.down.dead:
                 link.reset()
-
-
-def _other(link: Link, node: Node) -> Node:
-    return link.worker if node is link.master else link.master
-
-
-def _is_quiet(frame: Any) -> bool:
-    return bool(isinstance(frame, list) and len(frame) == 1 and isinstance(frame[0], (Renew, RenewAck)))

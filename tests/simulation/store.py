@@ -80,9 +80,9 @@ class DictStore:
             row = table.get(change.key)
             if row is None:
                 raise AssertionFailed(f"{change.table} {change.key} does not exist")
-            for column, expected in change.expect.items():
-                if row[column] != expected:
-                    raise AssertionFailed(f"{change.table} {change.key}: {column} is {row[column]}, not {expected}")
+            if not change.expect.items() <= row.items():
+                shown = {column: row[column] for column in change.expect}
+                raise AssertionFailed(f"{change.table} {change.key} shows {shown}, not {change.expect}")
 
     def _insert(self, name: str, values: Row) -> None:
         row = dict(values)

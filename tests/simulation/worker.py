@@ -23,7 +23,7 @@ from titan.core.link import (
     lease_margins_ms,
 )
 from titan.core.pieces import Piece
-from titan.model.spec import decode_spec
+from titan.model.spec import JobSpec, decode_spec
 from titan.model.wire import (
     CAUSE_LEASE,
     CAUSE_LOST,
@@ -54,8 +54,8 @@ PATTERN = bytes(range(251)) * 1_100
 class Kept:
     """What the disk of a host has of one attempt: begun, its end once there is one, and its log."""
 
-    def __init__(self, grant: Grant) -> None:
-        self.grant = grant
+    def __init__(self, grant: Grant, spec: JobSpec) -> None:
+        self.grant, self.spec = grant, spec
         self.ended: Ended | None = None
         self.over = False
         self.log_bytes = 0
@@ -82,9 +82,8 @@ class Host(Node):
 
     # Processes, as the launcher sees to them
 
-    def launch(self, grant: Grant) -> None:
+    def launch(self, grant: Grant, spec: JobSpec) -> None:
         """Start the job's process, and the watch over its lease and its time."""
-        spec = decode_spec(grant.spec)
         process = self.processes[grant.fence] = Process(self, grant, spec)
         self.ground.oracle.process_started(self, process)
         term_ms, _ = lease_margins_ms(spec)
@@ -333,7 +332,6 @@ class Worker(Node):
                 self.take_welcome(wire, message)
             else:
                 self.take(message)
-        self.flush_soon()
 
     def take_welcome(self, wire: Link, message: Welcome) -> None:
         """We are in."""
@@ -376,13 +374,14 @@ class Worker(Node):
         """Renew every period; give a silent link up."""
         if self.wire is not wire:
             return
-        if self.link.silent(self.mono_ms()):
+        now_ms = self.mono_ms()
+        if self.link.silent(now_ms):
             self.say("hears nothing and makes a new connection")
             self.drop_wire()
             return
-        message = self.link.renew(self.mono_ms())
+        message = self.link.renew(now_ms)
         self.ground.oracle.renews(self, message.seq)
-        wire.to_master([message])
+        wire.to_master([message], 0)
         self.after_quietly(self.host.on_my_clock(RENEW_EVERY_MS), self.renew, wire)
 
     def flush_soon(self) -> None:
@@ -394,7 +393,8 @@ class Worker(Node):
     def flush(self) -> None:
         """Send frame after frame while there is something, and room."""
         self.flushing = False
-        while self.wire is not None and (items := self.link.next_frame(self.mono_ms())):
+        now_ms = self.mono_ms()
+        while self.wire is not None and (items := self.link.next_frame(now_ms)):
             self.ground.oracle.says(self, items)
             self.wire.to_master([_filled(item) for item in items])
 
@@ -424,7 +424,8 @@ class Worker(Node):
         fence = grant.fence
         if self.preparing.get(fence) is not grant:
             return
-        term_ms, _ = lease_margins_ms(decode_spec(grant.spec))
+        spec = decode_spec(grant.spec)
+        term_ms, _ = lease_margins_ms(spec)
         if term_ms and self.mono_ms() >= self.link.answered_ms + term_ms:
             if self.link.online:
                 self.after_quietly(200, self.hand_over, grant)
@@ -436,11 +437,11 @@ class Worker(Node):
         if self.ground.strikes("start_fails"):
             self.after(1_000, self.give_back, fence)
             return
-        self.host.kept[fence] = Kept(grant)
+        self.host.kept[fence] = Kept(grant, spec)
         if not self.link.hand_over(fence):
             del self.host.kept[fence]
             return
-        self.host.launch(grant)
+        self.host.launch(grant, spec)
         self.after(self.world.between(1, 3), self.launcher_told_start, fence)
 
     def give_back(self, fence: int) -> None:

@@ -5,7 +5,7 @@ seeded; and no thread, clock or socket. Times are whole milliseconds. A node (a 
 lives on it with clocks of its own, which may start anywhere, run a little fast or slow, and jump.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
@@ -40,33 +40,50 @@ class World:
         self.events = 0
         self.hits: Counter[str] = Counter()
         self.tell = tell
-        self._coming: list[tuple[int, int, int, Node | None, int, Call, tuple[Any, ...]]] = []
+        self._coming: list[tuple[int, int, int, Life, int, Call, tuple[Any, ...]]] = []
+        # What comes at once goes behind all that was planned for this moment before: it needs no sorting.
+        self._at_once: deque[tuple[int, Life, int, Call, tuple[Any, ...]]] = deque()
         self._planned = 0
+        self._nobody = Life()
 
     def plan(self, delay_ms: int, call: Call, *args: Any) -> None:
         """Have `call(*args)` happen after `delay_ms` of true time, whoever lives then."""
-        self._planned += 1
-        heappush(self._coming, (self.now + delay_ms, self._planned, 1, None, 0, call, args))
+        self.plan_for(self._nobody, delay_ms, 1, call, args)
 
-    def plan_for(self, node: "Node", delay_ms: int, count: int, call: Call, args: tuple[Any, ...]) -> None:
+    def plan_for(self, node: "Life", delay_ms: int, count: int, call: Call, args: tuple[Any, ...]) -> None:
         """The same in the life that `node` has now; `count` 0: it is no event worth counting."""
-        self._planned += 1
-        heappush(self._coming, (self.now + delay_ms, self._planned, count, node, node.life, call, args))
+        if delay_ms <= 0:
+            self._at_once.append((count, node, node.life, call, args))
+        else:
+            self._planned += 1
+            heappush(self._coming, (self.now + delay_ms, self._planned, count, node, node.life, call, args))
 
     def run(self, until_ms: int) -> None:
         """Let everything happen that comes before `until_ms`."""
-        coming = self._coming
+        coming, at_once = self._coming, self._at_once
         while coming and coming[0][0] < until_ms:
             self.now, _, count, node, life, call, args = heappop(coming)
-            if node is not None:
-                if life != node.life:
-                    continue
+            if life == node.life:
                 if node.paused:
                     node.held.append((count, call, args))
-                    continue
-            self.events += count
-            call(*args)
-        self.now = max(self.now, until_ms)
+                else:
+                    self.events += count
+                    call(*args)
+            if at_once and not (coming and coming[0][0] <= self.now):
+                self.run_at_once()
+        self.now = until_ms
+
+    def run_at_once(self) -> None:
+        """Let happen what comes at once, and what comes at once after that."""
+        at_once = self._at_once
+        while at_once:
+            count, node, life, call, args = at_once.popleft()
+            if life == node.life:
+                if node.paused:
+                    node.held.append((count, call, args))
+                else:
+                    self.events += count
+                    call(*args)
 
     def between(self, low: int, high: int) -> int:
         """Draw a whole number from `low` to `high`."""
@@ -77,16 +94,23 @@ class World:
         return things[int(self.chance() * len(things))]
 
 
-class Node:
-    """Something with a life and two clocks. What it has planned dies with it, and waits while it is paused."""
+class Life:
+    """What was planned in one `life` dies with it, and waits in `held` while it is paused."""
 
-    def __init__(self, world: World, name: str) -> None:
-        self.world = world
-        self.name = name
+    def __init__(self) -> None:
         self.life = 0
-        self.up = False
         self.paused = False
         self.held: list[tuple[int, Call, tuple[Any, ...]]] = []
+
+
+class Node(Life):
+    """Something with a life and two clocks."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__()
+        self.world = world
+        self.name = name
+        self.up = False
         self.rate = 1.0
         self.mono_offset_ms = MONO_START_MS + world.between(0, 1_000_000)
         self.wall_offset_ms = WALL_START_MS
