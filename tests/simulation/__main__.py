@@ -1,46 +1,80 @@
-"""Run seeds: `python -m tests.simulation --seed N [--trace] [--sql]`, or a range: `FIRST LAST [--sql] [--hits]`."""
+"""`./dev sim`: clusters simulated from seeds, each with faults of its own; exit code 1 when a promise was broken."""
 
+import argparse
 import sys
-import time
-from collections import Counter
+from contextlib import ExitStack
 
-from tests.simulation.simulation import Outcome, Simulation, run_seed
+from tests.simulation.campaign import Wish, full, of_mutants, run, seeds_of
+from tests.simulation.mutants import MUTANTS, applied
+from tests.simulation.simulation import Simulation
+from tests.simulation.sql_store import SqlStore
+
+EXAMPLES = """\
+./dev sim                            2,000 seeds on dicts, 100 on the real storage
+./dev sim --ci                       50,000 and 2,000, and every mutant
+./dev sim --long                     100,000 and 5,000, and every mutant
+./dev sim --seeds 1-5000 [--sql]     these seeds
+./dev sim --mutants [NAME]           every mutant, or one
+./dev sim --seed 7 --trace [--sql]   the story of one seed; with --mutants NAME that of a mutant
+"""
 
 
-def tell(at_ms: int, who: str, what: str) -> None:
-    """Print one line of the story."""
+def main() -> int:
+    """Do as asked."""
+    parser = argparse.ArgumentParser(
+        prog="./dev sim", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--ci", action="store_true", help="what has to be green before a commit")
+    what.add_argument("--long", action="store_true", help="more of the same")
+    what.add_argument("--seed", type=int, metavar="N", help="one seed")
+    what.add_argument("--seeds", type=_span, metavar="FIRST-LAST", help="these seeds")
+    parser.add_argument("--mutants", nargs="?", const="all", choices=["all", *MUTANTS], metavar="NAME", help="break it")
+    parser.add_argument("--sql", action="store_true", help="on the real storage instead of dicts")
+    parser.add_argument("--trace", action="store_true", help="tell what happens")
+    parser.add_argument("--processes", type=int, default=0, metavar="N", help="instead of one a core")
+    wish = parser.parse_args()
+    if wish.seed is not None:
+        return one(wish.seed, wish.sql, wish.trace, wish.mutants)
+    return 0 if run(_asked(wish), _say, wish.processes) else 1
+
+
+def one(seed: int, sql: bool, trace: bool, mutant: str | None) -> int:
+    """Run one seed, and say what came of it."""
+    with ExitStack() as stack:
+        if mutant:
+            stack.enter_context(applied(MUTANTS[mutant]))
+        store = SqlStore() if sql else None
+        if store is not None:
+            stack.callback(store.close)
+        outcome = Simulation(seed, store, _tell if trace else None).run()
+    _say(f"{outcome.simulated_ms / 1000:.0f} s simulated, {outcome.events} events, {outcome.commits} commits")
+    _say(f"seed {seed} is broken: {outcome.broken}" if outcome.broken else f"seed {seed}: every promise was kept")
+    return 1 if outcome.broken else 0
+
+
+def _asked(wish: argparse.Namespace) -> Wish:
+    if wish.ci or wish.long:
+        return full(50_000, 2_000) if wish.ci else full(100_000, 5_000)
+    if wish.seeds:
+        return Wish(tuple(seeds_of(int(wish.sql), wish.seeds)))
+    if wish.mutants:
+        return Wish(tuple(of_mutants(MUTANTS if wish.mutants == "all" else [wish.mutants])))
+    return full(2_000, 100, mutants=False)
+
+
+def _span(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _tell(at_ms: int, who: str, what: str) -> None:
     print(f"{at_ms / 1000:9.3f} {who:12} {what}")
 
 
-def report(outcomes: list[Outcome], took_s: float) -> None:
-    """Print what came of many seeds."""
-    count = len(outcomes)
-    events = sorted(outcome.events for outcome in outcomes)[count // 2]
-    commits = sorted(outcome.commits for outcome in outcomes)[count // 2]
-    simulated_s = sum(outcome.simulated_ms for outcome in outcomes) / count / 1000
-    print(f"{count} seeds, {took_s:.1f} s, {took_s / count * 1000:.1f} ms a seed, {simulated_s:.0f} s simulated each")
-    print(f"median: {events} events, {commits} commits")
-    broken = [outcome for outcome in outcomes if outcome.broken]
-    print(len(broken), "broken", dict(Counter(outcome.broken.split(":")[0] for outcome in broken)))
-    for outcome in broken[:15]:
-        print(outcome.seed, outcome.broken[:200])
-
-
-def main(arguments: list[str]) -> None:
-    """Do as told."""
-    level = 1 if "--sql" in arguments else 0
-    if arguments[0] == "--seed":
-        seed = int(arguments[1])
-        print(Simulation(seed, tell=tell).run() if "--trace" in arguments else run_seed(seed, level))
-        return
-    begun = time.perf_counter()
-    outcomes = [run_seed(seed, level) for seed in range(int(arguments[0]), int(arguments[1]))]
-    report(outcomes, time.perf_counter() - begun)
-    hits: Counter[str] = Counter()
-    for outcome in outcomes:
-        hits.update(outcome.hits)
-    for name, times in sorted(hits.items()) if "--hits" in arguments else ():
-        print(f"  {times:8} {name}")
-
-
-main(sys.argv[1:])
+if __name__ == "__main__":
+    sys.exit(main())

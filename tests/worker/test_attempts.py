@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
@@ -238,6 +239,38 @@ def test_a_large_script_is_copied_by_a_thread_and_runs_the_same(
         assert (tmp_path / "jobs" / "1" / "job.py").read_bytes() == large
 
     bench(monkeypatch, tmp_path, story)
+
+
+def test_on_a_slow_disk_folders_are_made_where_renewals_do_not_wait_for_them_until_it_is_fast_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock_ms, slow_ms = [boot_ms()], [1_000]
+    where: list[bool] = []
+    real = Workspaces.make
+
+    def make(self: Workspaces, *args: Any) -> str:
+        where.append(threading.current_thread() is threading.main_thread())
+        clock_ms[0] += slow_ms[0]
+        return real(self, *args)
+
+    monkeypatch.setattr(Workspaces, "make", make)
+    monkeypatch.setattr(attempts_module, "boot_ms", lambda: clock_ms[0])
+
+    async def story(here: Bench) -> None:
+        for fence in range(1, 5):
+            here.launcher.ordered.clear()
+            here.answer(clock_ms[0])
+            here.grant(fence)
+            while not any(isinstance(order, Start) and order.fence == fence for order in here.launcher.orders):
+                await here.launcher.ordered.wait()
+                here.launcher.ordered.clear()
+            here.report(frames.STARTED, fence)
+            here.report(frames.ENDED, fence)
+            await here.next(Ended)
+            slow_ms[0] = 0 if fence == 2 else slow_ms[0]
+
+    bench(monkeypatch, tmp_path, story)
+    assert where == [True, False, False, True]
 
 
 def test_f35_what_waited_beyond_its_lease_is_not_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

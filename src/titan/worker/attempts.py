@@ -32,6 +32,7 @@ from titan.worker.workspace import Workspaces, command
 # A machine that cannot start a job offers its slot again after this long, not at once.
 GIVE_BACK_DELAY_S = 1.0
 COPIED_AT_ONCE_BYTES = 64 * 1024
+FOLDER_MS_AT_ONCE = 20
 LAUNCHER_PAUSE_S = 0.2
 LAUNCHER_LEAVES_S = 5.0
 NO_SPEC = JobSpec(job_id="", filename="")
@@ -73,6 +74,7 @@ class Attempts:
         self._launcher_ready = asyncio.Event()
         self._answer = asyncio.Event()
         self._closed = False
+        self._folder_ms = 0
         self._launcher = self._new_launcher()
 
     async def close(self) -> None:
@@ -141,8 +143,10 @@ class Attempts:
             return
         try:
             script = self._scripts.kept(spec.script)
-            # A small file at hand is copied on the spot: threads would cost more than the job's fork.
-            if script is not None and self._launcher_ready.is_set() and script.stat().st_size <= COPIED_AT_ONCE_BYTES:
+            # A small file at hand is copied on the spot: threads would cost more than the job's fork. Not on a slow
+            # disk: until one folder is made fast again there, others are made where renewals do not wait for them.
+            at_once = script is not None and self._launcher_ready.is_set() and self._folder_ms <= FOLDER_MS_AT_ONCE
+            if script is not None and at_once and script.stat().st_size <= COPIED_AT_ONCE_BYTES:
                 self._hand_over(grant, spec, *self._folders(grant, spec, script))
                 return
         except OSError as error:
@@ -183,9 +187,11 @@ class Attempts:
         self._give_back(fence, f"no folder for it can be made here: {error.strerror}")
 
     def _folders(self, grant: Grant, spec: JobSpec, script: Path) -> tuple[str, str]:
-        return self._workspaces.make(grant.fence, spec, script), self._workspaces.shared(
-            grant.fence, grant.agent_run_id
-        )
+        begun_ms = boot_ms()
+        workdir = self._workspaces.make(grant.fence, spec, script)
+        shared = self._workspaces.shared(grant.fence, grant.agent_run_id)
+        self._folder_ms = boot_ms() - begun_ms
+        return workdir, shared
 
     def _hand_over(self, grant: Grant, spec: JobSpec, workdir: str, shared: str) -> None:
         fence = grant.fence
