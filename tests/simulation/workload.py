@@ -15,6 +15,8 @@ from titan.model.store import IdempotencyKey, StoreCas, StoreIncr, StorePut
 PATIENCE_MS = 40_000
 RUN_ID_CHARS = 32
 JOB_PATIENCE_MS = 120_000
+# Longer than a lease of 30 s, its grace and the silence after which a worker hangs up.
+UNHEARD_MS = 60_000
 
 
 class SubmitBelow:
@@ -264,11 +266,13 @@ class Workload:
             self.ask(Cancel(run_id, self.world.pick(jobs)))
 
     def retry(self) -> None:
-        """Retry a run; now and then two people do at once."""
+        """Retry a run, or a job of it, which may have completed; now and then two people do at once."""
+        world = self.world
         run_id = self.some_run(ended=True)
         if run_id:
-            for _ in range(self.world.between(1, 2)):
-                self.ask(Retry(self.ground, run_id))
+            named = [world.pick(list(self.ground.mirror.jobs_of[run_id]))] if world.chance() < 0.4 else ()
+            for _ in range(world.between(1, 2)):
+                self.ask(Retry(self.ground, run_id, named))
 
     def retry_old(self) -> None:
         """Cancel a run before its time, retry it twice, and cancel it while a slow reader still brings the second."""
@@ -287,6 +291,21 @@ class Workload:
             self.ask(Retry(self.ground, run_id, read_ms=2_000))
 
         self.ask(Submit(self.ground, self.next_key(), [job]), submitted)
+
+    def submit_unheard(self) -> None:
+        """Submit a job that nobody may try twice, while nothing that the Masters say reaches a worker."""
+        world, ground = self.world, self.ground
+        if world.now > UNHEARD_MS or world.chance() < 0.4:
+            self.submit()
+            return
+        number = len(ground.programs)
+        ground.programs.append(Program(number, world.between(5, 400)))
+        ways = [(master.name, host.worker.name) for master in ground.masters for host in ground.hosts]
+        for source, target in ways:
+            ground.network.cut(source, target, False)
+            world.plan(UNHEARD_MS, ground.network.mend, source, target)
+        job = JobSpec("once", "job.py", args=(str(number),), lease_s=30, on_lost="fail")
+        self.ask(Submit(ground, self.next_key(), [job]))
 
     def extend(self) -> None:
         """Add a few jobs to a run, behind some of its own."""
@@ -334,6 +353,7 @@ ACTS: dict[str, tuple[int, Callable[[Workload], None]]] = {
     "bad_submit": (1, Workload.bad_submit),
     "cancel": (2, Workload.cancel),
     "cancel_job": (2, Workload.cancel_job),
+    "submit_unheard": (1, Workload.submit_unheard),
     "retry": (4, Workload.retry),
     "retry_old": (1, Workload.retry_old),
     "extend": (2, Workload.extend),
