@@ -54,8 +54,8 @@ PATTERN = bytes(range(251)) * 1_100
 class Kept:
     """What the disk of a host has of one attempt: begun, its end once there is one, and its log."""
 
-    def __init__(self, grant: Grant, spec: JobSpec) -> None:
-        self.grant, self.spec = grant, spec
+    def __init__(self, grant: Grant) -> None:
+        self.grant = grant
         self.ended: Ended | None = None
         self.over = False
         self.log_bytes = 0
@@ -437,7 +437,7 @@ class Worker(Node):
         if self.ground.strikes("start_fails"):
             self.after(1_000, self.give_back, fence)
             return
-        self.host.kept[fence] = Kept(grant, spec)
+        self.host.kept[fence] = Kept(grant)
         if not self.link.hand_over(fence):
             del self.host.kept[fence]
             return

@@ -61,6 +61,8 @@ class World:
     def run(self, until_ms: int) -> None:
         """Let everything happen that comes before `until_ms`."""
         coming, at_once = self._coming, self._at_once
+        if at_once and not (coming and coming[0][0] <= self.now):
+            self.run_at_once()
         while coming and coming[0][0] < until_ms:
             self.now, _, count, node, life, call, args = heappop(coming)
             if life == node.life:
