@@ -9,6 +9,7 @@ from tests.simulation.world import Node
 
 RESEND_MS = 5_000
 AGAIN_MS = 200
+NOBODY_MS = 700
 
 
 class Request(Protocol):
@@ -50,7 +51,7 @@ class Asking:
             self.ground.network.request(self.node.name, master, 1, self.arrive, master)
             wait_ms = self.request.answer_ms
         else:
-            wait_ms = AGAIN_MS
+            wait_ms = NOBODY_MS
         self.node.after_quietly(wait_ms, self.send, self.sent)
 
     def arrive(self, master: Master) -> None:

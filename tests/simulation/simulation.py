@@ -95,7 +95,7 @@ class Simulation:
             if ground.healing and host.worker.link.draining:
                 # It was asked to drain after whoever asked had already started it anew.
                 host.worker.stop()
-        world.plan(WATCH_MS, self.watch)
+        world.plan_quietly(WATCH_MS, self.watch)
 
     def heal(self) -> None:
         """Every fault ends; what stood still goes on, what was cut is mended, what is down comes up."""

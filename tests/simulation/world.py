@@ -50,6 +50,10 @@ class World:
         """Have `call(*args)` happen after `delay_ms` of true time, whoever lives then."""
         self.plan_for(self._nobody, delay_ms, 1, call, args)
 
+    def plan_quietly(self, delay_ms: int, call: Call, *args: Any) -> None:
+        """The same for what is no event: a look at what goes on."""
+        self.plan_for(self._nobody, delay_ms, 0, call, args)
+
     def plan_for(self, node: "Life", delay_ms: int, count: int, call: Call, args: tuple[Any, ...]) -> None:
         """The same in the life that `node` has now; `count` 0: it is no event worth counting."""
         if delay_ms <= 0:
