@@ -197,7 +197,7 @@ class Master(Node):
         self.machine = Commit(epoch)
         self.scheduler = scheduler
         self.say(f"leads epoch {epoch}: {len(snapshot.jobs)} jobs, {len(snapshot.attempts)} attempts")
-        self.ground.oracle.loaded(self, epoch, now.mono_ms)
+        self.ground.oracle.loaded(self, epoch, now, snapshot)
         self.reset_links()
         self.accept(decision, Ticket())
         self.after_quietly(CLEAN_UP_MS, self.clean_up, epoch)
@@ -218,9 +218,17 @@ class Master(Node):
         if self.scheduler is None or self.machine.epoch != epoch:
             return
         while self.leftovers:
-            operation = SweepStage(self.leftovers.pop())
-            self.add(Entry(operations=(operation,), ticket=Ticket(), cost=1))
+            self.sweep(self.leftovers.pop())
         self.after_quietly(CLEAN_UP_MS, self.clean_up, epoch)
+
+    def sweep(self, run_id: str) -> None:
+        """Sweep a part of a broken upload, until nothing of it is left."""
+
+        def swept(code: str, results: Any) -> None:
+            if code == "ok" and results[0]:
+                self.sweep(run_id)
+
+        self.add(Entry(operations=(SweepStage(run_id),), ticket=Ticket(swept), cost=1))
 
     def reload(self, why: str) -> None:
         """Drop the core and load it anew."""
@@ -289,6 +297,7 @@ class Master(Node):
 
     def add(self, entry: Entry) -> None:
         """Have an entry committed in its turn."""
+        self.ground.oracle.added(self, self.machine, entry)
         orders = self.machine.add(entry)
         if orders:
             self.carry(orders)
@@ -348,6 +357,7 @@ class Master(Node):
                 case Release():
                     self.release(order)
                 case Write():
+                    self.ground.oracle.writes(self, self.machine, order.batch)
                     self.after(self.disk_ms(), self.write, self.machine, order.batch)
                 case Refuse():
                     self.ground.oracle.refused(self, self.machine, order)
@@ -446,9 +456,12 @@ class Master(Node):
     def read_leader(self, machine: Commit) -> None:
         """Look who leads, and how far."""
         if self.ground.strikes("leader_unread"):
+            self.ground.oracle.unlearned(self, machine)
             self.carry(machine.leader_unread(CommitFailed("the disk does not answer")))
             return
         epoch, number = self.ground.store.leader()
+        if epoch != machine.epoch:
+            self.ground.oracle.unlearned(self, machine)
         self.carry(machine.leader_row(epoch, number))
         self.turn_soon()
 
@@ -521,10 +534,11 @@ class Master(Node):
                 if not self.muted:
                     self.keep(known, chunks)
                     chunks = []
-                    self.ground.oracle.renewed(self, known.name, known.incarnation, self.scheduler is not None)
+                    heard = self.scheduler is not None
                     if not self.report(WorkerRenewed(known.name, known.incarnation)):
                         self.close_link(known, "the core has failed on this before")
                         return
+                    self.ground.oracle.renewed(self, known.name, known.incarnation, heard)
                 known.link.to_worker([RenewAck(message.seq)], 0)
             elif isinstance(message, Hello):
                 self.close_link(known, "a second hello")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.callers import Callers
 from tests.simulation.hosts import Hosts
 from tests.simulation.rows import Rows
-from titan.core.commit import Batch, Commit, Refuse, Release
-from titan.core.events import Decision, Event, News, Send
+from titan.core.commit import Batch, Commit, Entry, Refuse, Release
+from titan.core.events import Decision, Event, News, Now, Send
+from titan.core.rows import Snapshot
 from titan.model.wire import Ack, Grant, Hello, Lend, Welcome
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class Oracle:
         self.rows.took_over(master, epoch)
         self.hosts.took_over(epoch)
 
-    def loaded(self, master: "Master", epoch: int, mono_ms: int) -> None:
-        """It leads; `mono_ms` on its clock."""
-        self.rows.loaded(master, epoch, mono_ms)
+    def loaded(self, master: "Master", epoch: int, now: Now, snapshot: Snapshot) -> None:
+        """It has loaded `snapshot` and leads; nothing that follows from the load is committed yet."""
+        self.rows.loaded(master, epoch, now, snapshot)
         self.hosts.loaded(master)
 
     def master_gone(self, master: "Master") -> None:
@@ -49,6 +50,18 @@ class Oracle:
         """Its scheduler took an event; nothing of the decision is committed yet."""
         self.rows.decided(master, event, decision)
         self.hosts.decided(master, event, decision)
+
+    def added(self, master: "Master", machine: Commit, entry: Entry) -> None:
+        """What a decision leaves behind waits for its batch."""
+        self.rows.added(master, machine, entry)
+
+    def writes(self, master: "Master", machine: Commit, batch: Batch) -> None:
+        """A batch is on its way to the disk, perhaps not for the first time."""
+        self.rows.writes(master, machine, batch)
+
+    def unlearned(self, master: "Master", machine: Commit) -> None:
+        """Whether its last batch arrived cannot be learned any more."""
+        self.rows.unlearned(master, machine)
 
     def committed(self, master: "Master", batch: Batch, results: list[Any]) -> None:
         """A batch is in the database, whether or not anybody hears of it."""
@@ -87,6 +100,7 @@ class Oracle:
 
     def answers(self, master: "Master", request: Any, code: str, answer: Any) -> None:
         """A Master answers a request; the answer may be lost."""
+        self.rows.answers(request, code)
         self.callers.answers(master, request, code, answer)
 
     def answered(self, request: Any, code: str, answer: Any) -> None:

@@ -1,43 +1,99 @@
-"""Judges what is in the database: every move of every job, attempt and run, and what may follow from it."""
+"""Judges what is in the database: every move of every job, attempt and run, and what may follow from it.
+
+What is decided is judged in `deciding`, how it gets to the database in `queueing`, what is there in `committing` and
+`model`, and what a scheduler makes of it in `remembering`. This is where they meet.
+"""
 
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.books import RunBook
+from tests.simulation.committing import Books
+from tests.simulation.deciding import Lead
 from tests.simulation.hosts import Hosts
+from tests.simulation.queueing import Line
+from tests.simulation.remembering import Memories
+from tests.simulation.store import Tables
 from tests.simulation.world import Broken
-from titan.core.changes import Insert
-from titan.core.commit import Batch, Commit, Refuse, Release
-from titan.core.events import Decision, Event, Send
-from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, LIVING_ATTEMPT_STATES, JobState
+from titan.core.commit import Batch, Commit, Entry, Refuse, Release
+from titan.core.events import CancelJob, CancelRun, Decision, Event, Now, Send
+from titan.core.rows import Snapshot
+from titan.model.spec import JobSpec
+from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, LIVING_ATTEMPT_STATES, RunState
 from titan.model.wire import Ack, Grant
 
 if TYPE_CHECKING:
     from tests.simulation.ground import Ground
     from tests.simulation.master import Master
 
-JobKey = tuple[str, str]
+LOOK_COMMITS = 64
 
 
 class Rows:
-    """The judge of the rows."""
+    """The judge of the rows. `specs` are those of all jobs ever decided on, `asked` the runs with a cancel in them."""
 
     def __init__(self, ground: "Ground", hosts: Hosts) -> None:
         self.ground = ground
         self.world = ground.world
         self.hosts = hosts
         self.tables = ground.mirror.rows
-        self.seen: dict[JobKey, tuple[JobState, int, int]] = {}
+        self.specs: dict[tuple[str, str], JobSpec] = {}
+        self.asked: dict[str, None] = {}
+        self.predecessors: dict[str, str] = {}
+        self.books = Books(self)
+        self.leads: dict[str, Lead] = {}
+        self.lines: dict[str, Line] = {}
+        self.granted: set[int] = set()
+        self.epoch = self.number = 0
+        self.unlooked = 0
+
+    # Masters
 
     def took_over(self, master: "Master", epoch: int) -> None:
         """A Master has begun an epoch."""
+        if epoch <= self.epoch:
+            raise Broken("i21", f"epoch {epoch} after {self.epoch}")
+        self.epoch, self.number = epoch, 0
 
-    def loaded(self, master: "Master", epoch: int, mono_ms: int) -> None:
-        """It leads."""
+    def loaded(self, master: "Master", epoch: int, now: Now, snapshot: Snapshot) -> None:
+        """It leads: all that it counts in memory begins anew."""
+        former = self.leads.get(master.name)
+        if former is not None:
+            former.look_at_queues()
+        self.leads[master.name] = Lead(self, epoch, now, snapshot)
+        self.lines[master.name] = Line(epoch)
+        self.unlooked = LOOK_COMMITS
+        for row in self.ground.mirror.open_runs.values():
+            self.look_at_rows(self.books.runs[row["run_id"]], False)
 
     def decided(self, master: "Master", event: Event, decision: Decision) -> None:
         """Its scheduler took an event."""
+        self.leads[master.name].decided(event, decision, master.clocks())
 
     def renewed(self, master: "Master", name: str, incarnation: str, heard: bool) -> None:
         """A renewal is answered."""
+        if heard:
+            self.leads[master.name].renewals[incarnation] = master.mono_ms()
+
+    # Batches
+
+    def line(self, master: "Master", machine: Commit) -> Line:
+        """Return the line of a commit machine."""
+        line = self.lines.get(master.name)
+        if line is None or line.epoch != machine.epoch:
+            line = self.lines[master.name] = Line(machine.epoch)
+        return line
+
+    def added(self, master: "Master", machine: Commit, entry: Entry) -> None:
+        """A decision waits for its batch."""
+        self.line(master, machine).added(entry)
+
+    def writes(self, master: "Master", machine: Commit, batch: Batch) -> None:
+        """A batch goes to the disk."""
+        self.line(master, machine).writes(batch)
+
+    def unlearned(self, master: "Master", machine: Commit) -> None:
+        """Whether the batch in flight arrived cannot be learned: the row is unreadable, or another's."""
+        self.line(master, machine).known = False
 
     def failed(self, master: "Master", error: Exception) -> None:
         """A batch was not taken."""
@@ -45,45 +101,99 @@ class Rows:
 
     def refused(self, master: "Master", machine: Commit, order: Refuse) -> None:
         """Callers are told that it was not kept."""
-
-    def released(self, master: "Master", machine: Commit, order: Release) -> None:
-        """What follows is told as durable."""
+        self.line(master, machine).refused(order)
 
     def committed(self, master: "Master", batch: Batch) -> None:
         """A batch is in the database."""
-        for change in batch.changes:
-            if change.table == "jobs" and "state" in change.values:
-                values = change.values
-                self.job_moved((values["run_id"], values["job_id"]) if isinstance(change, Insert) else change.key)
+        if (batch.epoch, batch.number) != (self.epoch, self.number + 1):
+            raise Broken("i21", f"batch {batch.number} of epoch {batch.epoch} after {self.number} of {self.epoch}")
+        self.number = batch.number
+        self.line(master, master.machine).committed(batch)
+        self.unlooked += 1
+        self.books.committed(batch, self.leads[master.name].closed)
 
-    def job_moved(self, key: Any) -> None:
-        """The row of a job was written."""
-        row = self.tables["jobs"][key]
-        state, fence, generation = row["state"], row["fence"], row["generation"]
-        before = self.seen.get(key)
-        self.seen[key] = (state, fence, generation)
-        if self.world.tell is not None:
-            text = f"{key[0][:6]}/{key[1]} {state} {row['reason']} {fence} {row['worker']}"
-            self.world.tell(self.world.now, "database", text)
-        if before is not None:
-            if before[0] in FINAL_JOB_STATES and generation <= before[2]:
-                raise Broken("i11", f"{key} was {before[0]} and is {state}")
-            if fence < before[1]:
-                raise Broken("i8", f"{key}: fence {fence} after {before[1]}")
-        if state == JobState.COMPLETED and self.hosts.ends.get(fence, (1, ""))[0] != 0:
-            raise Broken("i11", f"{key} is COMPLETED, its process {fence}: {self.hosts.ends.get(fence)}")
+    def released(self, master: "Master", machine: Commit, order: Release) -> None:
+        """What follows is told as durable."""
+        self.line(master, machine).released(order)
+        lead = self.leads.get(master.name)
+        if lead is None:
+            return
+        if lead.cancels:
+            self.cancels_told(lead, order)
+        if self.unlooked >= LOOK_COMMITS:
+            self.look(master, machine, lead)
+
+    def cancels_told(self, lead: Lead, order: Release) -> None:
+        """A cancel is acknowledged: it must stand in the rows of all that it is for."""
+        for entry, _ in order.entries:
+            decision = entry.ticket.decision
+            for place, (of, event) in enumerate(lead.cancels):
+                if of is decision:
+                    del lead.cancels[place]
+                    self.is_cancelled(event)
+                    break
+
+    def is_cancelled(self, event: CancelRun | CancelJob) -> None:
+        """See that a cancel is kept: in the run and the living runs below it, or in the job."""
+        run = self.books.runs[event.run_id]
+        if isinstance(event, CancelJob):
+            row = run.jobs[event.job_id].row
+            if row["state"] not in FINAL_JOB_STATES and not row["cancel_requested"]:
+                raise Broken("i17", f"the cancel of {event.run_id}/{event.job_id} is told and not kept")
+            return
+        runs = [run]
+        for each in runs:
+            state = each.row["state"]
+            if state in FINAL_RUN_STATES or state == RunState.STAGED:
+                continue
+            if not each.row["cancel_requested"]:
+                raise Broken("i17", f"the cancel of {event.run_id} is told and not kept in {each.run_id}")
+            runs += each.children
+
+    # Looks at everything
+
+    def look(self, master: "Master", machine: Commit, lead: Lead) -> None:
+        """Compare memory and rows, if nothing is on its way between them."""
+        scheduler = master.scheduler
+        if scheduler is None or machine.cost_waiting or machine.epoch != self.epoch or scheduler.memory.slices:
+            return
+        self.unlooked = 0
+        self.world.hits["looked at memory"] += 1
+        Memories(self, scheduler).look()
+        lead.look_at_queues()
+        touched, self.books.touched = self.books.touched, {}
+        for run in touched.values():
+            self.look_at_rows(run, True)
+
+    def look_at_rows(self, run: RunBook, quiet: bool) -> None:
+        """Compare all rows of a run with what they must be."""
+        for job in run.jobs.values():
+            self.books.judge_job(job, quiet)
+
+    # What is told
 
     def sends(self, master: "Master", send: Send) -> None:
         """A message to a worker is let go."""
         message = send.message
         attempts = self.tables["attempts"]
-        if isinstance(message, Grant) and (message.fence,) not in attempts:
-            raise Broken("i8", f"grant {message.fence} before its commit")
+        if isinstance(message, Grant):
+            if (message.fence,) not in attempts:
+                raise Broken("i8", f"grant {message.fence} before its commit")
+            if message.fence in self.granted:
+                raise Broken("i8", f"grant {message.fence} is sent twice")
+            self.granted.add(message.fence)
         if isinstance(message, Ack):
             for fence in message.ended:
                 row = attempts.get((fence,))
                 if row is not None and row["state"] in LIVING_ATTEMPT_STATES and not master.poisoned:
                     raise Broken("i29", f"the end of {fence} is acknowledged and its row is {row['state']}")
+
+    def answers(self, request: Any, code: str) -> None:
+        """A Master answers a request."""
+        if code == "invalid" and (request.key,) in self.tables["idempotency"]:
+            raise Broken("i16", f"{request.key} was refused, and is remembered")
+
+    # The end
 
     def left(self) -> str:
         """Return what is left to do."""
@@ -94,3 +204,23 @@ class Rows:
 
     def finish(self) -> None:
         """Judge the whole."""
+        for lead in self.leads.values():
+            lead.look_at_queues()
+        for run in self.books.runs.values():
+            self.look_at_rows(run, True)
+        if len(self.tables["attempts"]) != len(self.books.attempts):
+            raise Broken("i8", "there are attempts that no batch brought")
+        if self.ground.store is not self.ground.mirror:
+            self.compare_stores(self.ground.store.tables())
+
+    def compare_stores(self, tables: Tables) -> None:
+        """The real database must hold the rows that the batches made; of broken uploads it may have a rest."""
+        swept = {key for key, row in tables["runs"].items() if row["state"] == RunState.STAGED} - set(
+            self.tables["runs"]
+        )
+        memos = {(key,) for key in self.ground.mirror.keys_used}
+        for name, rows in tables.items():
+            mirror = self.tables[name]
+            for key in sorted({*rows, *mirror}) if rows != mirror else ():
+                if rows.get(key) != mirror.get(key) and key[:1] not in swept and key not in memos:
+                    raise Broken("rows", f"{name} {key}: {rows.get(key)} is not {mirror.get(key)}")
