@@ -8,4 +8,5 @@ for name in [name for name in os.environ if name.startswith("TITAN_")]:
     del os.environ[name]
 
 settings.register_profile("titan", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.register_profile("long", settings.get_profile("titan"), max_examples=5_000)  # by hand: docs/suites.md
 settings.load_profile("titan")

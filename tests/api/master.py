@@ -23,6 +23,7 @@ from titan.model.wire import (
     PROTOCOL,
     Ended,
     Grant,
+    Held,
     Hello,
     MasterMessage,
     Output,
@@ -100,21 +101,27 @@ class Master:
         body: Any = None,
         headers: dict[str, str] | None = None,
         token: str | None = TOKEN,
+        kept: http.client.HTTPConnection | None = None,
     ) -> Answer:
-        """Send one request. A dict or list is sent as JSON."""
+        """Send one request, over the connection `kept` or one of its own. A dict or list is sent as JSON."""
         sent = dict(headers or {})
         if isinstance(body, (dict, list)):
             body = json.dumps(body)
             sent = JSON | sent
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = kept or self.connection()
         try:
             connection.request(method, f"/api/v1{path}", body, sent)
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
         finally:
-            connection.close()
+            if kept is None:
+                connection.close()
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection that is made when it is needed."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def get(self, path: str, **more: Any) -> Answer:
         return self.request("GET", path, **more)
@@ -239,10 +246,12 @@ class Worker:
         token: str = TOKEN,
         incarnation: str = "1",
         predecessor: str = "",
+        attempts: tuple[Held, ...] = (),
     ) -> None:
         self.name = name or f"worker-{next(_names)}"
+        offered = capabilities or (self.name,)
         self._hello = Hello(
-            self.name, incarnation, "boot", PROTOCOL, "0", capabilities or (self.name,), slots, predecessor=predecessor
+            self.name, incarnation, "boot", PROTOCOL, "0", offered, slots, attempts, predecessor=predecessor
         )  # fmt: skip
         self._heard: list[MasterMessage] = []
         self._connecting = connect(
