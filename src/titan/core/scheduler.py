@@ -9,6 +9,8 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import asdict
+
 from titan.core.changes import Update
 from titan.core.dispatch import Dispatcher
 from titan.core.events import (
@@ -43,10 +45,7 @@ from titan.core.explain import Explainer, Explanation
 from titan.core.lending import Lending
 from titan.core.lifecycle import Lifecycle, equip, reopened
 from titan.core.memory import (
-    ATTEMPT_COLUMNS,
-    JOB_COLUMNS,
     LEASE_GRACE_S,
-    RUN_COLUMNS,
     Attempt,
     Job,
     Memory,
@@ -217,7 +216,7 @@ class Scheduler:
 
     def _load_attempt(self, row: AttemptRow) -> None:
         memory = self.memory
-        attempt = Attempt(**ATTEMPT_COLUMNS.of(row), base_ms=memory.now.mono_ms)
+        attempt = Attempt(**asdict(row), base_ms=memory.now.mono_ms)
         if attempt.lease_until_ms is not None:
             # A wall clock that was set back meanwhile prolongs nothing beyond what was ever promised.
             left_ms = min(EXTEND_MS_MAX, max(0, attempt.lease_until_ms - memory.now.wall_ms))
@@ -255,7 +254,7 @@ class Scheduler:
 
 def _loaded_run(row: RunRow) -> Run:
     return Run(
-        **RUN_COLUMNS.of(row),
+        **asdict(row),
         saved_state=row.state, saved_generation=row.generation, saved_opening=row.opening,
         jobs={}, living=set(), roots=[], unlinked={},
     )  # fmt: skip
@@ -265,6 +264,6 @@ def _loaded_job(run: Run, row: JobRow) -> Job:
     if starts_again(run, row):
         # Either all its parents stay completed, and its row has the pin they gave it, or the last of them pins it.
         return reopened(row, run.generation, row.affinity_worker)
-    job = Job(**JOB_COLUMNS.of(row), tags=frozenset())
+    job = Job(**asdict(row), tags=frozenset())
     equip(job, decode_spec(row.spec))
     return job
