@@ -9,8 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -20,7 +19,7 @@ import msgspec
 
 from tests.simulation import coverage
 from tests.simulation.mutants import MUTANTS, applied
-from tests.simulation.simulation import run_seed
+from tests.simulation.simulation import Outcome, run_seed
 
 SEEDS_FILE = Path(__file__).parent.parent / "seeds.txt"
 CHUNKS = (50, 10)
@@ -78,9 +77,8 @@ class Done(msgspec.Struct):
         self.commits += other.commits
         self.simulated_ms += other.simulated_ms
         self.broken += other.broken
-        for mine, more in ((self.hits, other.hits), (self.moves, other.moves)):
-            for name, count in more.items():
-                mine[name] = mine.get(name, 0) + count  # type: ignore[index, attr-defined]
+        _add(self.hits, other.hits)
+        _add(self.moves, other.moves)
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -99,7 +97,6 @@ def _begin() -> None:
     signal.signal(signal.SIGALRM, _takes_too_long)
     coverage.count_moves()
     gc.freeze()
-    gc.disable()
 
 
 def _takes_too_long(_number: int, _frame: object) -> None:
@@ -107,40 +104,64 @@ def _takes_too_long(_number: int, _frame: object) -> None:
 
 
 def carry_out(task: Task) -> Done:
-    """Run the seeds of a task. Between tasks, and only there, the garbage is collected: a seed makes little."""
+    """Run the seeds of a task, and collect what garbage they have left."""
     coverage.MOVES.clear()
     done = Done()
     if task.mutant:
-        with applied(MUTANTS[task.mutant]):
-            _run(task, done)
+        look_for(task, done)
     else:
-        _run(task, done)
+        for seed in task.seeds:
+            take(run_guarded(seed, task.level), task.level, done)
     done.moves = dict(coverage.MOVES)
     gc.collect()
     return done
 
 
-def _run(task: Task, done: Done) -> None:
-    hits: Counter[str] = Counter()
+def look_for(task: Task, done: Done) -> None:
+    """Run seeds with a mutant in the product until one is broken which is not so without it."""
     for seed in task.seeds:
-        signal.alarm(SEED_S_MAX)
-        outcome = run_seed(seed, task.level)
+        with applied(MUTANTS[task.mutant]):
+            outcome = run_guarded(seed, task.level)
+        if outcome.broken and is_verdict(outcome.broken) and run_guarded(seed, task.level).broken:
+            outcome.broken = "raised: it is broken without the mutant as well"
+        take(outcome, task.level, done)
+        if is_caught(done):
+            return
+
+
+def run_guarded(seed: int, level: int) -> Outcome:
+    """Run one seed, or give it up when it does not end."""
+    signal.alarm(SEED_S_MAX)
+    try:
+        return run_seed(seed, level)
+    finally:
         signal.alarm(0)
-        done.seeds += 1
-        done.events.append(outcome.events)
-        done.commits.append(outcome.commits)
-        done.simulated_ms += outcome.simulated_ms
-        hits.update(outcome.hits)
-        if outcome.broken:
-            done.broken.append(Broken(task.level, seed, outcome.broken))
-        if task.mutant and is_caught(done):
-            break
-    done.hits = dict(hits)
+
+
+def take(outcome: Outcome, level: int, done: Done) -> None:
+    """Note what came of a seed."""
+    done.seeds += 1
+    done.events.append(outcome.events)
+    done.commits.append(outcome.commits)
+    done.simulated_ms += outcome.simulated_ms
+    _add(done.hits, outcome.hits)
+    if outcome.broken:
+        done.broken.append(Broken(level, outcome.seed, outcome.broken))
+
+
+def is_verdict(text: str) -> bool:
+    """Say whether the judge found a promise broken. An exception is none: a mutant's own patch may have raised it."""
+    return not text.startswith("raised")
 
 
 def is_caught(done: Done) -> bool:
-    """Say whether the judge found a promise broken. An exception is none: the patch itself may have raised it."""
-    return any(not broken.text.startswith("raised") for broken in done.broken)
+    """Say whether a mutant was noticed."""
+    return any(is_verdict(broken.text) for broken in done.broken)
+
+
+def _add(to: dict[Any, int], more: Mapping[Any, int]) -> None:
+    for name, count in more.items():
+        to[name] = to.get(name, 0) + count
 
 
 # What is to be done
