@@ -29,7 +29,8 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
 
     It finds host, port and token by itself: arguments, then `TITAN_URL` (a list allowed), `TITAN_HOST` and
     `TITAN_PORT`, then what `titan up` left in the home. Nothing is asked before the first call. A Master that is
-    restarting is waited for; `timeout_s`, if given, is the most seconds that a call may be in trouble. Example::
+    restarting is waited for; `timeout_s`, if given, is the most seconds that a call may be in trouble. `ca`
+    is whom to trust behind an https address, over `TITAN_CA`: a file, or a `sha256:` fingerprint. Example::
 
         with TitanClient() as client:
             run = client.submit_job(TitanJob(job_id="hello", filename="hello.py"))
@@ -43,10 +44,11 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         token: str | None = None,
         url: str | None = None,
         timeout_s: float | None = None,
+        ca: str | None = None,
     ) -> None:
         if url and (host or port):
             raise Invalid("url= and host= or port= were both given", hint="give one of them")
-        finder = Finder(host, port, token, url)
+        finder = Finder(host, port, token, url, ca=ca)
         self._transport = Transport(finder, timeout_s=timeout_s, in_job="TITAN_JOB_ID" in os.environ)
 
     def __enter__(self) -> Self:

@@ -1,9 +1,11 @@
-"""Where the Master is, and which token to show it.
+"""Where the Master is, which token to show it, and whom to trust behind an https address.
 
 Address: what the caller names, `TITAN_URL` (a list allowed), `TITAN_HOST` and `TITAN_PORT`, the home's
 `endpoint.json`, and last `http://127.0.0.1:9090`. Token: the caller's, `TITAN_TOKEN`, the home's token file.
 The home's token opens everything, so it goes to this machine's own loopback addresses and to the very URL that
 is recorded in the home, and nowhere else: a script that is given a foreign address must bring its own token.
+Whom to trust: the caller's `ca=`, `TITAN_CA`, and for these same addresses the home's record; a file of certificates,
+or a fingerprint (`titan_sdk.trust`). Otherwise the system's authorities.
 """
 
 from __future__ import annotations
@@ -19,20 +21,27 @@ if TYPE_CHECKING:
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9090
 PORTS = {"http": 80, "https": 443}
+READ = (
+    "TITAN_URL", "TITAN_HOST", "TITAN_PORT", "TITAN_TOKEN", "TITAN_CA", "TITAN_HOME", "XDG_STATE_HOME", "HOME",
+)  # fmt: skip
 HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_:%")
 
 
 class Endpoint:
-    """One address of a Master with the token for it ("" when there is none); `origin` says who named it."""
+    """One address of a Master with the token for it ("" when there is none); `origin` says who named it.
 
-    __slots__ = ("host", "origin", "port", "scheme", "token")
+    `ca` is whom to trust there: a file, a fingerprint, or "" for the system's authorities.
+    """
 
-    def __init__(self, scheme: str, host: str, port: int, origin: str, token: str = "") -> None:
+    __slots__ = ("ca", "host", "origin", "port", "scheme", "token")
+
+    def __init__(self, scheme: str, host: str, port: int, origin: str, token: str = "", ca: str = "") -> None:
         self.scheme = scheme
         self.host = host
         self.port = port
         self.origin = origin
         self.token = token
+        self.ca = ca
 
     @property
     def authority(self) -> str:
@@ -69,14 +78,11 @@ class Finder:
         token: str | None = None,
         url: str | None = None,
         environ: Mapping[str, str] | None = None,
+        ca: str | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
-        self._url, self._host, self._port, self._token = url, host, port, token
-        self._environ = {
-            name: environ[name]
-            for name in ("TITAN_URL", "TITAN_HOST", "TITAN_PORT", "TITAN_TOKEN", "TITAN_HOME", "XDG_STATE_HOME", "HOME")
-            if environ.get(name)
-        }
+        self._url, self._host, self._port, self._token, self._ca = url, host, port, token, ca
+        self._environ = {name: environ[name] for name in READ if environ.get(name)}
 
     def endpoints(self) -> list[Endpoint]:
         """Return where to look, best first, never empty. Raises Invalid when an address or token is malformed."""
@@ -84,6 +90,8 @@ class Finder:
         recorded = self._recorded()
         for endpoint in found:
             endpoint.token = self._token_for(endpoint, recorded)
+            if endpoint.scheme == "https":
+                endpoint.ca = self._ca_for(endpoint, recorded)
         return found
 
     def _addresses(self) -> list[Endpoint]:
@@ -106,7 +114,10 @@ class Finder:
         path = os.path.join(home_folder(self._environ), "endpoint.json")
         try:
             with open(path, encoding="utf-8") as file:
-                return _parse(json.load(file)["url"], path)
+                record = json.load(file)
+                endpoint = _parse(record["url"], path)
+                endpoint.ca = str(record.get("ca") or "")
+                return endpoint
         except (OSError, ValueError, KeyError, TypeError, AttributeError, Invalid):
             return None
 
@@ -114,7 +125,7 @@ class Finder:
         token, origin = self._token, "token="
         if not token:
             token, origin = self._environ.get("TITAN_TOKEN"), "TITAN_TOKEN"
-        if not token and (endpoint.is_loopback or (recorded is not None and endpoint.url == recorded.url)):
+        if not token and _is_own(endpoint, recorded):
             origin = os.path.join(home_folder(self._environ), "token")
             try:
                 with open(origin, encoding="utf-8") as file:
@@ -124,6 +135,14 @@ class Finder:
         if token and not (token.isascii() and token.isprintable() and " " not in token):
             raise Invalid(f"the token from {origin} has characters no token has", hint="copy it again, without spaces")
         return token or ""
+
+    def _ca_for(self, endpoint: Endpoint, recorded: Endpoint | None) -> str:
+        own = recorded.ca if recorded is not None and _is_own(endpoint, recorded) else ""
+        return self._ca or self._environ.get("TITAN_CA") or own
+
+
+def _is_own(endpoint: Endpoint, recorded: Endpoint | None) -> bool:
+    return endpoint.is_loopback or (recorded is not None and endpoint.url == recorded.url)
 
 
 def home_folder(environ: Mapping[str, str]) -> str:

@@ -29,23 +29,25 @@ class Broken(ConnectionError):
 class Connection:
     """An open socket to `host`, with what was received and not yet read.
 
-    `authority` is the Host header. `tls` is None, or the path of a file of trusted certificates ("": the system's).
-    Raises OSError, also UnicodeError for a host that can be no name.
+    `authority` is the Host header. `ca` is None for no TLS, else whom to trust, see `titan_sdk.trust`.
+    Raises OSError, also UnicodeError for a host that can be no name, and what `trust.context_for` raises.
     """
 
-    def __init__(self, host: str, port: int, authority: str, connect_s: float, tls: str | None = None) -> None:
+    def __init__(self, host: str, port: int, authority: str, connect_s: float, ca: str | None = None) -> None:
         import socket
 
         self._authority = authority
         self._received = bytearray()
         self._open = True
+        context = None
+        if ca is not None:
+            from titan_sdk.trust import context_for
+
+            context = context_for(ca, host, port, connect_s)
         self._sock: socket.socket = socket.create_connection((host, port), connect_s)
         try:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls is not None:
-                import ssl
-
-                context = ssl.create_default_context(cafile=tls or None)
+            if context is not None:
                 self._sock = context.wrap_socket(self._sock, server_hostname=host)
         except BaseException:
             self._sock.close()

@@ -48,13 +48,22 @@ class Line:
     """A connection, for one thread of one process. Closed when it is dropped."""
 
     def __init__(self, endpoint: Endpoint, connect_s: float) -> None:
-        """Connect within `connect_s` seconds. Raises CannotConnect."""
+        """Connect within `connect_s` seconds. Raises CannotConnect, and at once what is no matter of patience.
+
+        That is a certificate that is not to be trusted (Unreachable), or a TITAN_CA that cannot be used (Invalid).
+        """
         self.endpoint = endpoint
         self._pid = os.getpid()
-        tls = os.environ.get("TITAN_CA", "") if endpoint.scheme == "https" else None
+        ca = endpoint.ca if endpoint.scheme == "https" else None
         try:
-            self._connection = Connection(endpoint.host, endpoint.port, endpoint.authority, connect_s, tls)
+            self._connection = Connection(endpoint.host, endpoint.port, endpoint.authority, connect_s, ca)
+        except TitanError:
+            raise
         except (OSError, UnicodeError) as error:
+            if hasattr(error, "verify_message"):
+                from titan_sdk.trust import not_verified
+
+                raise not_verified(endpoint.url, error) from error
             raise CannotConnect from error
 
     def is_fresh(self) -> bool:

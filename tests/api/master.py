@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from titan.master.app import build_app
 from titan.master.auth import Gate
 from titan.master.engine import Engine
-from titan.master.process import Server
+from titan.master.server import Server
 from titan.model.limits import DEFAULT_LIMITS, Limits
 from titan.model.wire import (
     PROTOCOL,

@@ -233,7 +233,7 @@ def test_f10_a_damaged_database_is_refused_and_named(tmp_path: Path, refused: Re
 
 
 def test_s1_a_public_address_is_refused(tmp_path: Path, refused: Refused) -> None:
-    assert "public" in refused(home_at(tmp_path), "--listen", "0.0.0.0")  # noqa: S104
+    assert "public" in refused(home_at(tmp_path), "--listen", "0.0.0.0")
     assert "no address" in refused(home_at(tmp_path), "--listen", "example.org")
 
 

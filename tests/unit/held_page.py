@@ -80,6 +80,8 @@ SECURITY = {
     4: "nothing of a body is read before the token is known",
     5: "only our own host names",
     7: "only the content types a route expects",
+    10: "a server is believed by its certificate and its name alone",
+    11: "TLS 1.2 or newer, and no connection that shows no good will keeps others out",
     12: "security headers on every answer",
     13: "roles in one table",
     14: "a job's token acts on its own run and those below",

@@ -28,7 +28,7 @@ LIBRARIES = {
     "titan.storage": {"msgspec", "sqlalchemy", "alembic"},
     "titan.master": {"msgspec", "litestar", "uvicorn", "uvloop"},
     "titan.worker": {"msgspec", "websockets", "uvloop", "sitecustomize"},
-    "titan.cli": {"msgspec", "click"},
+    "titan.cli": {"msgspec", "click", "cryptography"},
     ROOT_PACKAGE: set(),
 }
 # Started beside or inside every job, by whatever interpreter the job has: the standard library and itself only.

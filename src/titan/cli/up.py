@@ -1,17 +1,17 @@
 """`titan up`: everything on one machine, in the foreground, until Ctrl+C."""
 
 import dataclasses
-import errno
-import ipaddress
+import datetime as dt
 import os
-import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from titan import __version__
 from titan.cli import home as homes
+from titan.cli.listening import NO_TLS, Place, place_of
 from titan.cli.options import ListsCommand, common, worker_options
 from titan.cli.orphans import Orphans
 from titan.cli.output import Output, plural
@@ -19,22 +19,37 @@ from titan.cli.supervise import MASTER_GRACE_S, WORKER_GRACE_S, Program, Supervi
 from titan.model.limits import Limits
 from titan.model.spec import GENERAL
 from titan_sdk.discovery import DEFAULT_HOST, DEFAULT_PORT, home_folder
-from titan_sdk.errors import Conflict, Invalid
+from titan_sdk.errors import Invalid
 
+if TYPE_CHECKING:
+    from titan.cli.certificates import Files
+
+PEM = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 # A killed predecessor's children need a moment to read end of file and stop.
 PREDECESSOR_S = 15.0
 
 
 @click.command("up", cls=ListsCommand)
-@click.option("--listen", default=DEFAULT_HOST, show_default=True, metavar="ADDR", help="The address to listen on.")
+@click.option(
+    "--listen",
+    default=DEFAULT_HOST,
+    show_default=True,
+    metavar="ADDR[:PORT]",
+    help="The address to listen on; any that is not loopback needs --tls.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     metavar="N",
-    default=DEFAULT_PORT,
-    show_default=True,
-    help="The port to listen on; 0 takes any that is free.",
+    help=f"The port to listen on; 0 takes any that is free.  [default: {DEFAULT_PORT}]",
 )
+@click.option("--tls", is_flag=True, help="Serve TLS, with a CA of its own made in the home.")
+@click.option("--tls-cert", type=PEM, metavar="PATH", help="Serve TLS with this certificate and its chain (PEM).")
+@click.option("--tls-key", type=PEM, metavar="PATH", help="The key of --tls-cert, readable by nobody else.")
+@click.option(
+    "--tls-name", "tls_names", multiple=True, metavar="NAME", help="A name under which others reach it; repeatable."
+)
+@click.option(NO_TLS, "insecure_no_tls", is_flag=True, help="Listen without TLS where others can listen in.")
 @click.option(
     "--workers",
     type=click.IntRange(0, 64),
@@ -49,7 +64,12 @@ def command(
     out: Output,
     *,
     listen: str,
-    port: int,
+    port: int | None,
+    tls: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_names: tuple[str, ...],
+    insecure_no_tls: bool,
     workers: int,
     slots: int | None,
     capabilities: tuple[str, ...],
@@ -65,18 +85,21 @@ def command(
     tags = (*(() if no_general else (GENERAL,)), *capabilities)
     if not tags:
         raise click.UsageError("--no-general leaves the worker without any tag: name one with --capability")
-    _refuse_public(listen)
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
     _check_limits()
+    place = place_of(listen, port, tls_names, tls=tls or tls_cert is not None, insecure=insecure_no_tls)
     home = Path(home_folder(os.environ))
     homes.prepare(home)
     lock = homes.take(home)
     previous = lock.previous()
     if previous is not None:
         homes.wait_for_children(previous, home, PREDECESSOR_S)
-    url = _free_url(listen, port)
-    holder = homes.Holder(os.getpid(), url)
+    place = place.bound()
+    holder = homes.Holder(os.getpid(), place.url)
     lock.record(holder)
     homes.ensure_token(home)
+    files = _certificates(home, place, tls_cert, tls_key)
 
     def started(pids: tuple[int, ...]) -> None:
         nonlocal holder
@@ -87,13 +110,14 @@ def command(
         nonlocal holder
         holder = dataclasses.replace(holder, ready=True)
         lock.record(holder)
-        _first_screen(out, home, url, workers, slots, tags, time.monotonic() - begun_s)
+        _first_screen(out, home, place.url, workers, slots, tags, time.monotonic() - begun_s)
 
     orphans = Orphans()
     orphans.adopt()
-    worker = _worker_arguments(home, url, slots, capabilities, no_general)
+    ca = files.ca if files else ""
+    worker = _worker_arguments(home, place.url, ca, slots, capabilities, no_general)
     supervisor = Supervisor(
-        Program("the Master", _master_arguments(home, url), MASTER_GRACE_S),
+        Program("the Master", _master_arguments(home, place, files), MASTER_GRACE_S),
         [Program(f"worker {number + 1}", worker, WORKER_GRACE_S) for number in range(workers)],
         on_ready=ready,
         on_start=started,
@@ -106,17 +130,44 @@ def command(
         lock.release()
 
 
-def _master_arguments(home: Path, url: str) -> tuple[str, ...]:
-    host, port = _host_and_port(url)
-    return ("-m", "titan.master", "--home", str(home), "--listen", host, "--port", str(port))
+def _certificates(home: Path, place: Place, certificate: Path | None, key: Path | None) -> "Files | None":
+    if not place.tls:
+        return None
+    from titan.cli import certificates
+
+    now = dt.datetime.now(dt.UTC)
+    if certificate is not None and key is not None:
+        return certificates.given(certificate, key, now)
+    return certificates.own(home, place.names, now)
+
+
+def _master_arguments(home: Path, place: Place, files: "Files | None") -> tuple[str, ...]:
+    words = ["-m", "titan.master", "--home", str(home), "--listen", place.host, "--port", str(place.port)]
+    words += [word for name in place.host_names for word in ("--host-name", name)]
+    if files is None:
+        return (*words, *([NO_TLS] if place.is_public else []))
+    return (*words, "--tls-cert", str(files.certificate), "--tls-key", str(files.key), "--ca", files.ca)
 
 
 def _worker_arguments(
-    home: Path, url: str, slots: int, capabilities: tuple[str, ...], no_general: bool
+    home: Path, url: str, ca: str, slots: int, capabilities: tuple[str, ...], no_general: bool
 ) -> tuple[str, ...]:
     tags = [word for tag in capabilities for word in ("--capability", tag)]
     general = ["--no-general"] if no_general else []
-    return ("-m", "titan.worker", "--home", str(home), "--join", url, "--slots", str(slots), *tags, *general)
+    return (
+        "-m",
+        "titan.worker",
+        "--home",
+        str(home),
+        "--join",
+        url,
+        "--ca",
+        ca,
+        "--slots",
+        str(slots),
+        *tags,
+        *general,
+    )
 
 
 def _first_screen(
@@ -151,60 +202,8 @@ def _tilde(path: Path) -> str:
         return str(path)
 
 
-def _refuse_public(listen: str) -> None:
-    """Raise Invalid unless `listen` is loopback: without TLS every token would cross the network readable."""
-    try:
-        address = ipaddress.ip_address("127.0.0.1" if listen == "localhost" else listen)
-    except ValueError:
-        raise Invalid(
-            f"--listen {listen!r} is not an address", hint="give an IP address, for example --listen 127.0.0.1"
-        ) from None
-    if not address.is_loopback:
-        raise Invalid(
-            f"--listen {listen} is open to the network, and without TLS everybody on it could read the tokens;"
-            " this version has no TLS yet",
-            hint="leave --listen out, and reach it from elsewhere through a tunnel: ssh -L 9090:127.0.0.1:9090 HOST",
-        )
-
-
 def _check_limits() -> None:
     try:
         Limits.load(os.environ)
     except ValueError as error:
         raise Invalid(str(error)) from None
-
-
-def _free_url(listen: str, port: int) -> str:
-    """Return the URL to serve, its port free a moment ago. Raises Conflict or Invalid saying what to do."""
-    host = "127.0.0.1" if listen == "localhost" else listen
-    shown = f"[{host}]" if ":" in host else host
-    try:
-        return f"http://{shown}:{_bound_port(host, port)}"
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise Invalid(
-                f"cannot listen on {host} port {port}: {error.strerror}",
-                hint="choose another address or a port above 1023, for example titan up --port 9091",
-            ) from None
-        raise Conflict(
-            f"port {port} on {host} is taken by another program",
-            hint=f"titan up --port {port + 1 if port < 65535 else 9091}, or stop what listens there"
-            f" (ss -ltnp 'sport = :{port}' names it)",
-        ) from None
-
-
-def _bound_port(host: str, port: int) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-        probe.listen(1)
-        bound: int = probe.getsockname()[1]
-        return bound
-
-
-def _host_and_port(url: str) -> tuple[str, int]:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return parts.hostname or DEFAULT_HOST, parts.port or DEFAULT_PORT

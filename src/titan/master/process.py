@@ -13,18 +13,18 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from titan import __version__
 from titan.master.app import build_app
 from titan.master.engine import Engine
+from titan.master.server import Server, UnusableCertificate, tls_context
 from titan.model.limits import Limits
 from titan.storage.blobs import BlobFiles
 from titan.storage.database import Database
@@ -34,8 +34,6 @@ from titan.storage.logs import LogFiles
 
 EXIT_REFUSED = 6
 EXIT_DEPOSED = 75
-KEEP_ALIVE_S = 75
-GRACE_S = 2
 BACKLOG = 1024
 LOG = logging.getLogger("titan.master")
 
@@ -62,6 +60,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--home", type=Path, required=True, help="folder of its database, blobs, logs and token")
     parser.add_argument("--listen", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=9090, help="port to listen on; 0: any that is free")
+    parser.add_argument("--host-name", action="append", default=[], metavar="NAME", help="a name it answers to")
+    parser.add_argument("--tls-cert", type=Path, help="certificate (PEM, with its chain): serve TLS")
+    parser.add_argument("--tls-key", type=Path, help="its key")
+    parser.add_argument("--ca", default="", help="whom this machine's clients trust: a file or a fingerprint")
+    parser.add_argument("--insecure-no-tls", action="store_true", help="listen on a public address without TLS")
     parser.add_argument("--parent-fd", type=int, help="stop when this pipe ends")
     parser.add_argument("--ready-fd", type=int, help="write a line here once it listens")
     return parser.parse_args(arguments)
@@ -71,7 +74,8 @@ async def _run(options: argparse.Namespace) -> int:
     home: Path = options.home.absolute()
     limits = _limits()
     token = _token(home)
-    listener = _listen(options.listen, options.port)
+    tls = _tls(options)
+    listener = _listen(options.listen, options.port, public=tls is not None or options.insecure_no_tls)
     try:
         database = Database.open(f"sqlite:///{home / 'titan.db'}", home)
         try:
@@ -79,8 +83,9 @@ async def _run(options: argparse.Namespace) -> int:
             engine = Engine(database, Journal(database, blobs, logs, limits), limits)
             try:
                 await engine.start()
-                app = build_app(engine, blobs, logs, token)
-                return await _serve(engine, app, listener, options)
+                app = build_app(engine, blobs, logs, token, options.host_name)
+                server = Server(app, limits, lambda: _tell(listener, options), tls)
+                return await _serve(engine, server, listener, options)
             finally:
                 await engine.stop()
         finally:
@@ -89,11 +94,8 @@ async def _run(options: argparse.Namespace) -> int:
         listener.close()
 
 
-async def _serve(
-    engine: Engine, app: "uvicorn._types.ASGIApplication", listener: socket.socket, options: argparse.Namespace
-) -> int:
+async def _serve(engine: Engine, server: Server, listener: socket.socket, options: argparse.Namespace) -> int:
     """Serve until a signal, the end of the parent, or the end of this process's leadership."""
-    server = Server(app, engine.limits, lambda: _tell(listener, options))
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
     loop.add_signal_handler(signal.SIGTERM, _stop, told)
@@ -122,38 +124,6 @@ def _spare_the_collector() -> None:
     gc.enable()
 
 
-class Server(uvicorn.Server):
-    """uvicorn, without its own idea of signals and logs; `listening` is called once it accepts."""
-
-    def __init__(self, app: "uvicorn._types.ASGIApplication", limits: Limits, listening: Callable[[], None]) -> None:
-        config = uvicorn.Config(
-            app,
-            loop="none",
-            http="httptools",
-            ws="websockets-sansio",
-            ws_max_size=limits.frame_bytes_max,
-            ws_per_message_deflate=False,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-        super().__init__(config)
-        self._listening = listening
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept, and say so."""
-        await super().startup(sockets)
-        self._listening()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the process."""
-        yield
-
-
 def _limits() -> Limits:
     try:
         return Limits.load(os.environ)
@@ -175,13 +145,22 @@ def _token(home: Path) -> str:
     return token
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    if options.tls_cert is None:
+        return None
+    try:
+        return tls_context(options.tls_cert, options.tls_key or options.tls_cert)
+    except UnusableCertificate as error:
+        raise Refused(f"{error}; give a certificate in PEM with --tls-cert and its key with --tls-key") from None
+
+
+def _listen(host: str, port: int, *, public: bool) -> socket.socket:
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         raise Refused(f"--listen {host!r} is no address: give 127.0.0.1 or ::1") from None
-    if not address.is_loopback:
-        raise Refused(f"--listen {host} would be public, and without TLS that is not done: use 127.0.0.1")
+    if not (address.is_loopback or public):
+        raise Refused(f"--listen {host} would be public, and without TLS that is not done: add --tls, or use 127.0.0.1")
     listener = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -198,9 +177,12 @@ def _listen(host: str, port: int) -> socket.socket:
 def _tell(listener: socket.socket, options: argparse.Namespace) -> None:
     """Write where we are into the home, then tell the parent that we are ready."""
     host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what listens everywhere is here too
+    scheme = "http" if options.tls_cert is None else "https"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    record = {"url": url, "pid": os.getpid(), "version": __version__, **({"ca": options.ca} if options.ca else {})}
     fresh = options.home / f"endpoint.json.{os.getpid()}"
-    fresh.write_text(json.dumps({"url": url, "pid": os.getpid(), "version": __version__}) + "\n")
+    fresh.write_text(json.dumps(record) + "\n")
     fresh.replace(options.home / "endpoint.json")
     if options.ready_fd is not None:
         os.write(options.ready_fd, b"ready\n")

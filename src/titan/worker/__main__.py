@@ -34,9 +34,9 @@ def _slots(text: str) -> int:
 
 def _url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/"):
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
         raise argparse.ArgumentTypeError(f"{text!r} is not an address like http://127.0.0.1:9090")
-    return f"http://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def read_arguments(words: list[str]) -> Config:
@@ -45,6 +45,7 @@ def read_arguments(words: list[str]) -> Config:
     parser.add_argument("--home", type=Path, required=True, help="where the token is; makes workers/NAME in it")
     join = "the Master to work for; given again, another address of it"
     parser.add_argument("--join", type=_url, action="append", required=True, metavar="URL", help=join)
+    parser.add_argument("--ca", default="", help="whom to trust behind https: a file or a fingerprint")
     parser.add_argument("--name", type=_id("worker name"), help="HOST-1, HOST-2, ... unless said")
     parser.add_argument("--slots", type=_slots, default=len(os.sched_getaffinity(0)), help="jobs at a time")
     parser.add_argument("--capability", type=_id("capability"), action="append", default=[], metavar="TAG")
@@ -66,6 +67,7 @@ def read_arguments(words: list[str]) -> Config:
         capabilities=capabilities,
         pass_env=tuple(name for name in given.pass_env.split(",") if name),
         token_file=given.token_file or given.home / "token",
+        ca=given.ca,
         parent_fd=given.parent_fd,
         ready_fd=given.ready_fd,
     )

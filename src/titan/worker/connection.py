@@ -8,6 +8,7 @@ addresses, the next is taken after a try that ended without a welcome, and the o
 
 import asyncio
 import random
+import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,9 @@ from titan.model.wire import (
     encode_frame,
 )
 from titan.worker.launcher.frames import boot_ms
+from titan_sdk.discovery import PORTS
+from titan_sdk.errors import TitanError
+from titan_sdk.trust import context_for, not_verified
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
@@ -89,12 +93,20 @@ class Connection:
     """One worker's link to its Master at any of `urls`, over and over.
 
     `url` is where the last welcome came from, the first of `urls` before any. `beside`: the Master was started with
-    us, so the first connection is worth a word only when it takes long.
+    us, so the first connection is worth a word only when it takes long. `ca` is whom to trust behind https.
     """
 
     def __init__(
-        self, urls: Sequence[str], token_file: Path, link: WorkerLink, handler: Handler, *, beside: bool = False
+        self,
+        urls: Sequence[str],
+        token_file: Path,
+        link: WorkerLink,
+        handler: Handler,
+        *,
+        ca: str = "",
+        beside: bool = False,
     ) -> None:
+        self._ca = ca
         self._urls = deque(urls)
         self.url = urls[0]
         self._token_file = token_file
@@ -140,9 +152,11 @@ class Connection:
 
     async def _open(self, url: str) -> ClientConnection:
         headers = {"Authorization": f"Bearer {self.token()}"}
+        scheme = "wss" if url.startswith("https:") else "ws"
         try:
             return await connect(
-                f"ws://{urlsplit(url).netloc}/api/v1/worker",
+                f"{scheme}://{urlsplit(url).netloc}/api/v1/worker",
+                ssl=await self._trusted(url) if scheme == "wss" else None,
                 additional_headers=headers,
                 user_agent_header="titan-worker",
                 compression=None,
@@ -152,8 +166,15 @@ class Connection:
                 close_timeout=CLOSE_TIMEOUT_S,
                 max_size=RECEIVE_BYTES_MAX,
             )
-        except OSError as error:
-            raise Unreachable(str(error)) from error
+        except ssl.SSLCertVerificationError as error:
+            raise Unreachable(not_verified(url, error).message) from error
+        except (OSError, TitanError) as error:
+            raise Unreachable(getattr(error, "message", str(error))) from error
+
+    async def _trusted(self, url: str) -> ssl.SSLContext:
+        parts = urlsplit(url)
+        where = (self._ca, parts.hostname or "", parts.port or PORTS["https"], OPEN_TIMEOUT_S)
+        return await asyncio.get_running_loop().run_in_executor(None, context_for, *where)
 
     async def _connect_once(self, url: str) -> None:
         socket = await self._open(url)

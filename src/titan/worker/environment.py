@@ -14,6 +14,7 @@ import titan_sdk
 from titan.model.spec import JobSpec
 from titan.model.wire import Grant
 from titan.worker.devices import VARIABLE
+from titan_sdk.discovery import PORTS
 
 PASSED = frozenset({"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"})
 PASSED_PREFIX = "LC_"
@@ -23,17 +24,16 @@ class JobEnvironment:
     """Builds the environment of every job of one worker.
 
     `url` says the Master's at the time of a start, `site` is the folder made by `install_site`, `base` the worker's own
-    environment.
+    environment, `ca` whom to trust behind an https URL.
     """
 
     def __init__(
-        self, url: Callable[[], str], site: Path, base: Mapping[str, str], pass_env: Iterable[str] = ()
+        self, url: Callable[[], str], site: Path, base: Mapping[str, str], pass_env: Iterable[str] = (), ca: str = ""
     ) -> None:
         names = PASSED | set(pass_env)
         self._base = {name: base[name] for name in base if name in names or name.startswith(PASSED_PREFIX)}
         self._url = url
-        if base.get("TITAN_CA"):
-            self._base["TITAN_CA"] = base["TITAN_CA"]
+        self._ca = ca
         self._site = str(site)
 
     def of(self, grant: Grant, spec: JobSpec, workdir: str, shared: str, devices: str | None = None) -> list[bytes]:
@@ -47,7 +47,8 @@ class JobEnvironment:
             **self._base,
             "TITAN_URL": url,
             "TITAN_HOST": parts.hostname or "",
-            "TITAN_PORT": str(parts.port or 80),
+            "TITAN_PORT": str(parts.port or PORTS[parts.scheme]),
+            **({"TITAN_CA": self._ca} if self._ca else {}),
             **spec.env,
             "TITAN_TOKEN": grant.token,
             "TITAN_RUN_ID": grant.run_id,

@@ -53,7 +53,8 @@ class NameTaken(Exception):
 class Config(msgspec.Struct, frozen=True):
     """What a worker is told at its start.
 
-    `urls` are addresses of one Master. `name` "": the first free HOST-N. Descriptors: -1 for none.
+    `urls` are addresses of one Master, `ca` is whom to trust there (a file, a fingerprint, "" for the system). `name`
+    "": the first free HOST-N. Descriptors: -1 for none.
     """
 
     home: Path
@@ -63,6 +64,7 @@ class Config(msgspec.Struct, frozen=True):
     capabilities: tuple[str, ...]
     pass_env: tuple[str, ...]
     token_file: Path
+    ca: str = ""
     parent_fd: int = -1
     ready_fd: int = -1
 
@@ -110,7 +112,9 @@ class Worker:
         self._progress = asyncio.Event()
         self._link = WorkerLink(config.slots)
         handler = Handler(self._hello, self._obey, self._read_log, self._answered, self.say)
-        self._connection = Connection(config.urls, config.token_file, self._link, handler, beside=config.parent_fd >= 0)
+        self._connection = Connection(
+            config.urls, config.token_file, self._link, handler, ca=config.ca, beside=config.parent_fd >= 0
+        )
         folder = name.folder
         # Beside the workers' folders, where no worker's name can be.
         self._devices = Devices(self._found(environ), folder.parent / ".gpu", self._loop.call_later)
@@ -130,10 +134,10 @@ class Worker:
         self._attempts = Attempts(
             self._link,
             self._logs,
-            Scripts(folder / "scripts", self._master, self._connection.token),
+            Scripts(folder / "scripts", self._master, self._connection.token, config.ca),
             Workspaces(folder),
             self._outbox,
-            JobEnvironment(self._master, folder / "python", environ, config.pass_env),
+            JobEnvironment(self._master, folder / "python", environ, config.pass_env, config.ca),
             self._devices,
             sys.executable,
             limits,

@@ -16,6 +16,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from titan.model.limits import DEFAULT_LIMITS
+from titan_sdk.discovery import PORTS
+from titan_sdk.errors import TitanError
+from titan_sdk.trust import context_for
 
 UNUSED_KEPT_S = 7 * 24 * 3600
 _TIMEOUT_S = 30.0
@@ -28,13 +31,14 @@ class ScriptGone(Exception):
 
 
 class Scripts:
-    """The cache below `folder`. `url` (the Master's) and `token` are asked anew for each try."""
+    """The cache below `folder`. `url` (the Master's) and `token` are asked anew for each try; `ca`: whom to trust."""
 
-    def __init__(self, folder: Path, url: Callable[[], str], token: Callable[[], str]) -> None:
+    def __init__(self, folder: Path, url: Callable[[], str], token: Callable[[], str], ca: str = "") -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._url = url
         self._token = token
+        self._ca = ca
         self._fetches: dict[str, asyncio.Task[Path]] = {}
 
     def kept(self, sha256: str) -> Path | None:
@@ -73,8 +77,7 @@ class Scripts:
                 window_s = min(_RETRY_S_MAX, window_s * 2)
 
     def _download(self, sha256: str, path: Path) -> None:
-        parts = urlsplit(self._url())
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIMEOUT_S)
+        connection = self._connection()
         try:
             headers = {"Authorization": f"Bearer {self._token()}"}
             try:
@@ -90,6 +93,17 @@ class Scripts:
                 self._keep(answer, sha256, path)
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self._url())
+        host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        try:
+            context = context_for(self._ca, host, port, _TIMEOUT_S)
+        except (OSError, TitanError) as error:
+            raise http.client.HTTPException(f"the Master cannot be reached: {error}") from error
+        return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
 
     def _keep(self, answer: http.client.HTTPResponse, sha256: str, path: Path) -> None:
         unfinished = path.with_name(f"{sha256}.part")
