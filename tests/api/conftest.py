@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.master import Master
-from titan.model.limits import DEFAULT_LIMITS
+from tests.api.master import ROOMY, Master
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def own_master(tmp_path: Path) -> Iterator[Callable[..., Master]]:
     with ExitStack() as running:
 
         def start(**changed: float) -> Master:
-            limits = dataclasses.replace(DEFAULT_LIMITS, **changed)  # type: ignore[arg-type]
+            limits = dataclasses.replace(ROOMY, **changed)  # type: ignore[arg-type]
             made = running.enter_context(Master(tmp_path / "home", limits))
             made.script()
             return made

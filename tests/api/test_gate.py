@@ -160,14 +160,16 @@ def test_a_websocket_where_there_is_none_is_refused(master: Master) -> None:
 
 def test_the_table_says_what_a_job_may(master: Master) -> None:
     may = {name for name in ALLOWED if allows(Role.JOB, name)}
-    assert set(ALLOWED) - may == {"runs.retry", "registry.put", "workers.drain", "worker.link"}
+    assert set(ALLOWED) - may == {
+        "runs.retry", "registry.put", "workers.drain", "worker.link", "tokens.create", "tokens.list", "tokens.revoke",
+    }  # fmt: skip
     assert not allows(Role.JOB, "a route that nobody wrote down")
     assert not allows(Role.ADMIN, "")
 
 
 @pytest.mark.parametrize("role", Role)
 def test_s13_each_role_has_its_routes_and_no_other(master: Master, monkeypatch: pytest.MonkeyPatch, role: Role) -> None:
-    monkeypatch.setattr(master.gate.keys, "principal", lambda _: Principal(role))
+    monkeypatch.setattr(master.gate.keys, "principal", lambda *_: (Principal(role), None))
     methods = {name: method for method, _, name in served(master)}
     for name, path in every_route(master):
         if name == "worker.link":

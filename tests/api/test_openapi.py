@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.api import roles_page
 from tests.api.master import Master
 from tests.api.test_gate import served
 from titan.master.roles import ALLOWED
 from titan.model.roles import Role
 
+LINK = {("GET", "/api/v1/worker", "worker.link")}
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http-api.md"
 
 
@@ -57,12 +59,12 @@ def test_the_page_lists_every_route_with_its_name_and_whether_a_job_may_use_it(m
     rows = re.findall(r"^\| `(\w+) (/\S+)` \| `([\w.]+)` \| ([^|]*) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     expected = {
         (method, path.removeprefix("/api/v1"), name, "yes" if Role.JOB in ALLOWED[name] else "no")
-        for method, path, name in served(master) | {("GET", "/api/v1/worker", "worker.link")}
+        for method, path, name in served(master) | LINK
     }
     assert set(rows) == expected
 
 
-def test_the_page_shows_the_table_of_roles() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    for role in Role:
-        assert f"`{role}`" in text, role
+def test_s13_the_page_of_roles_is_made_from_the_table(master: Master) -> None:
+    assert roles_page.PAGE.read_text(encoding="utf-8") == roles_page.render(served(master) | LINK), (
+        "run: .venv/bin/python -m tests.api.roles_page"
+    )

@@ -16,7 +16,8 @@ from tests.storage.backend import Storage
 from tests.storage.builders import attempt_values, job_values, new_run, run_values
 from titan.core.changes import PRIMARY_KEYS, Insert
 from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow
-from titan.storage import audit, blobs, journal, kv, logs, migrate, operations, queries, writes
+from titan.model.tokens import TokenRow
+from titan.storage import audit, blobs, journal, kv, logs, migrate, operations, queries, tokens, writes
 from titan.storage.connection import Connection, Statement
 from titan.storage.errors import AssertionFailed
 from titan.storage.tables import METADATA
@@ -65,7 +66,8 @@ def test_head_is_the_newest_migration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "struct"), [("runs", RunRow), ("jobs", JobRow), ("edges", EdgeRow), ("attempts", AttemptRow)]
+    ("table", "struct"),
+    [("runs", RunRow), ("jobs", JobRow), ("edges", EdgeRow), ("attempts", AttemptRow), ("tokens", TokenRow)],
 )
 def test_structs_are_rows(table: str, struct: Any) -> None:
     columns = {*METADATA.tables[table].c.keys()} - OWN_COLUMNS.get(table, set())
@@ -142,7 +144,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("tokens_role", TOKEN, {"role": "root"}),
     ("tokens_worker", TOKEN, {"worker": "box-1"}),
     ("tokens_hash", TOKEN, {"hash": b"the token itself"}),
-    ("tokens_expires", TOKEN, {"expires_ms": 1}),
+    ("tokens_lasts", TOKEN, {"expires_ms": 1}),
     ("audit_chain", AUDITED, {"previous": b""}),
     ("audit_chain", AUDITED, {"hash": b""}),
 ]
@@ -190,7 +192,7 @@ def test_an_unknown_column_is_refused_by_name(storage: Storage) -> None:
 
 
 def statements() -> dict[str, Statement]:
-    modules = (audit, blobs, journal, kv, logs, operations, queries, writes)
+    modules = (audit, blobs, journal, kv, logs, operations, queries, tokens, writes)
     found = {
         f"{module.__name__}.{name}": value
         for module in modules

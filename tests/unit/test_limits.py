@@ -11,7 +11,7 @@ from titan.model.limits import DEFAULT_LIMITS, Limits
 FIELDS = dataclasses.fields(Limits)
 UNITS = {
     "jobs", "edges", "chars", "parents", "tags", "bytes", "inline", "depth", "many", "waits", "workers", "s", "ring",
-    "rows", "priority", "retries", "ms",
+    "rows", "tokens", "refusals", "priority", "retries", "ms",
 }  # fmt: skip
 
 

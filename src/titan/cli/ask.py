@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 from titan_sdk import TitanClient
+from titan_sdk.api import segment
 from titan_sdk.logs import dropped_line
 
 Document = dict[str, Any]
@@ -101,6 +102,21 @@ class Master(TitanClient):
         """Return all tries at a job, the oldest first."""
         found: list[Document] = self._get(f"{job_path(job)}/attempts")["attempts"]
         return found
+
+    def create_token(self, name: str, role: str, worker: str, expires_s: int | None) -> Document:
+        """Make a token and return it with what is known of it."""
+        asked = {"name": name, "role": role, "worker": worker, "expires_s": expires_s}
+        made: Document = self._post("tokens", asked)
+        return made
+
+    def list_tokens(self) -> list[Document]:
+        """Return all tokens, also those that ended lately."""
+        return list(self._pages("tokens", "tokens", "after", {}, None))
+
+    def revoke_token(self, token_id: str) -> Document:
+        """Let a token count no more, and return what is known of it. Raises NotFound."""
+        revoked: Document = self._post(f"tokens/{segment(token_id)}/revoke", {})
+        return revoked
 
     def job(self, job: Document) -> Document:
         """Return the job as it is now."""

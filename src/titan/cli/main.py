@@ -16,7 +16,7 @@ from titan.cli.exits import Exit, exit_of_error
 from titan.cli.output import safe, write_json
 from titan_sdk.errors import TitanError
 
-COMMANDS = ("up", "down", "status", "run", "ps", "logs", "wait", "cancel", "explain", "store", "worker")
+COMMANDS = ("up", "down", "status", "run", "ps", "logs", "wait", "cancel", "explain", "store", "worker", "token")
 
 # Words that people bring from other tools; anything else is compared letter by letter.
 SYNONYMS = {
@@ -30,6 +30,7 @@ SYNONYMS = {
     "stop": "down",
     "why": "explain",
     "workers": "worker",
+    "tokens": "token",
 }
 
 

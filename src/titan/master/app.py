@@ -6,14 +6,13 @@ from collections.abc import Collection
 from litestar import Litestar, Router
 
 from titan import __version__
-from titan.master import tokens
-from titan.master.api import blobs, feeds, jobs, link, registry, runs, store, watch
+from titan.master.api import blobs, feeds, jobs, link, registry, runs, store, tokens, watch
 from titan.master.api.site import Site
-from titan.master.auth import Gate, Hosts, Keys, KnowsJobs, Principal, RoleCheck
+from titan.master.auth import Gate, Keys, RoleCheck
 from titan.master.engine import Engine
 from titan.master.openapi import describe
+from titan.master.origins import Origins
 from titan.master.problems import respond
-from titan.model.roles import Role
 from titan.storage.blobs import BlobFiles
 from titan.storage.logs import LogFiles
 
@@ -24,7 +23,9 @@ def build_app(
     engine: Engine, blob_files: BlobFiles, log_files: LogFiles, admin_token: str, hosts: Collection[str] = ()
 ) -> Gate:
     """Return the ASGI application of one Master. `hosts` are the names it answers to beside localhost and addresses."""
-    handlers = [handler for noun in (runs, jobs, blobs, registry, feeds, watch, link) for handler in noun.HANDLERS]
+    handlers = [
+        handler for noun in (runs, jobs, blobs, registry, feeds, watch, link, tokens) for handler in noun.HANDLERS
+    ]
     app = Litestar(
         [Router(PREFIX, route_handlers=[*handlers, describe])],
         middleware=[RoleCheck],
@@ -34,15 +35,6 @@ def build_app(
         request_max_body_size=None,
         debug=False,
     )
-    site = Site(engine, blob_files, log_files, __version__, time.time_ns() // 1_000_000)
-    return Gate(app, Keys(admin_token, _job_principals(engine)), Hosts(hosts), store.FAST, site)
-
-
-def _job_principals(engine: Engine) -> KnowsJobs:
-    def principal(token: str) -> Principal | None:
-        who = tokens.check(engine.token_key, token)
-        if who is None or not engine.holds(who.fence):
-            return None
-        return Principal(Role.JOB, who.run_id, who.job_id, who.attempt, who.fence)
-
-    return principal
+    site = Site(engine, blob_files, log_files, __version__, time.time_ns() // 1_000_000, engine.sessions)
+    keys = Keys(admin_token, engine.book, engine)
+    return Gate(app, keys, Origins(hosts), engine.sessions, store.FAST, site, engine.limits)

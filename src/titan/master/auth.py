@@ -1,35 +1,42 @@
 """The gate in front of every route: who asks, and may they. Denied is the default, before any body is read.
 
-`Gate` is the outermost ASGI application. It refuses unknown host names (a page in a browser may reach
-loopback under a name of its own), knows the caller by the token, and adds the security headers. Only
-`healthz` is public. Routes asked thousands of times a second are served from here, without the framework;
-all others pass `RoleCheck` once the router has named them.
+`Gate` is the outermost ASGI application. It refuses foreign host names and pages (`titan.master.origins`) and knows
+the caller by the token. Only `healthz` is public. Routes asked thousands of times a second are served from here,
+without the framework; all others pass `RoleCheck` once the router has named them.
+
+Who keeps coming without a good token is told to wait. That is judged after the token: a caller with a good one is
+never counted, whatever others do from the same address.
 """
 
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
 
+from titan.master import book, tokens
 from titan.master.asgi import Application, Message, Receive, Scope, Send
+from titan.master.book import Book
+from titan.master.buckets import Buckets
+from titan.master.origins import Origins
 from titan.master.problems import HttpError, request_id_of, send_problem, translate
 from titan.master.roles import PUBLIC_PATH, allows
+from titan.master.sessions import Session, Sessions
+from titan.model.limits import Limits
 from titan.model.roles import Role
 from titan.model.wire import CLOSE_DENIED
 from titan_sdk.errors import Denied, TitanError, Unauthenticated
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"})
-SECURITY_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-    (b"x-frame-options", b"DENY"),
-]
+# What a page of any site may send without asking first; nothing of ours is sent that way.
+FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 SCHEME = b"Bearer "
 TOKEN_BYTES_MAX = 1024
-JOB_TOKEN_PREFIX = b"tj."
+REFILL_S = 20  # an empty bucket of refusals is full again after as long
+_JOB_PREFIX = tokens.PREFIX.encode()
+_STORED_PREFIX = book.PREFIX.encode()
 _NO_TOKEN = "a token is needed: send it as 'Authorization: Bearer TOKEN'"  # noqa: S105
 _BAD_TOKEN = "this Master does not know the token, or its attempt is over"  # noqa: S105
 _TOKEN_HINT = "titan up keeps its token in the file 'token' of its home; TITAN_TOKEN overrides it"  # noqa: S105
@@ -60,65 +67,65 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
         return self.token_id or str(self.role)
 
 
-class KnowsJobs(Protocol):
-    """Whoever can tell a job's token: its principal while that attempt lives, else None."""
+class KnowsAttempts(Protocol):
+    """What the gate asks of the engine."""
 
-    def __call__(self, token: str) -> Principal | None:
-        """Return whom the token was made for."""
+    @property
+    def token_key(self) -> bytes:
+        """The key that signs job tokens."""
+
+    def holds(self, fence: int) -> bool:
+        """Say whether the attempt with this fence lives."""
 
 
-ADMIN = Principal(Role.ADMIN)
 FastRoute = tuple[str, Application]
 
 
 class Keys:
-    """Turns a token into a principal. Only the hash of the admin token is kept."""
+    """Turns a token into a principal. Only the hash of the home's own token is kept."""
 
-    def __init__(self, admin_token: str, job_principal: KnowsJobs) -> None:
-        self._admin = hashlib.sha256(admin_token.encode()).digest()
-        self._job_principal = job_principal
+    def __init__(self, home_token: str, stored: Book, attempts: KnowsAttempts) -> None:
+        self._home = hashlib.sha256(home_token.encode()).digest()
+        self._stored = stored
+        self._attempts = attempts
 
-    def principal(self, token: bytes) -> Principal | None:
-        """Return whom `token` belongs to; None when it is nobody's."""
+    def principal(self, token: bytes, address: str) -> tuple[Principal, float | None] | None:
+        """Return whom `token` belongs to, with the seconds until it expires; None when it is nobody's."""
         if not token or len(token) > TOKEN_BYTES_MAX:
             return None
-        if token.startswith(JOB_TOKEN_PREFIX):
-            return self._job_principal(token.decode("ascii", "replace"))
-        return ADMIN if hmac.compare_digest(hashlib.sha256(token).digest(), self._admin) else None
+        if token.startswith(_JOB_PREFIX):
+            return self._job(token, address)
+        if token.startswith(_STORED_PREFIX):
+            row = self._stored.find(token)
+            if row is None:
+                return None
+            known = Principal(row.role, token_id=row.token_id, name=row.name, worker=row.worker, address=address)
+            return known, self._stored.left_s(row)
+        if hmac.compare_digest(hashlib.sha256(token).digest(), self._home):
+            return Principal(Role.ADMIN, address=address), None
+        return None
+
+    def _job(self, token: bytes, address: str) -> tuple[Principal, None] | None:
+        who = tokens.check(self._attempts.token_key, token.decode("ascii", "replace"))
+        if who is None or not self._attempts.holds(who.fence):
+            return None
+        return Principal(Role.JOB, who.run_id, who.job_id, who.attempt, who.fence, address=address), None
 
 
-class Hosts:
-    """The names this Master answers to: localhost, any address literal, and those it was given."""
+class Knocks:
+    """Counts who comes without a good token, by address and in all."""
 
-    def __init__(self, names: Collection[str]) -> None:
-        self._names = {"localhost", *(name.lower() for name in names)}
-        self._known: set[bytes] = set()
+    def __init__(self, limits: Limits) -> None:
+        self._all = Buckets(limits.refusals_max, limits.refusals_max / REFILL_S)
+        self._by_address = Buckets(limits.address_refusals_max, limits.address_refusals_max / REFILL_S)
 
-    def knows(self, host: bytes) -> bool:
-        """Say whether a Host header is one of ours, whatever its port."""
-        if host in self._known:
-            return True
-        if not self._judge(host):
-            return False
-        if len(self._known) < 1000:
-            self._known.add(host)
-        return True
-
-    def _judge(self, host: bytes) -> bool:
-        text = host.decode("latin-1").lower()
-        name, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-        if not colon:
-            name = text
-        elif not (port.isascii() and port.isdigit()):
-            return False
-        if name in self._names:
-            return True
-        try:
-            if name.startswith("["):
-                return name.endswith("]") and bool(ipaddress.IPv6Address(name[1:-1]))
-            return bool(ipaddress.IPv4Address(name))
-        except ValueError:
-            return False
+    def refusal(self, message: str, address: str) -> TitanError:
+        """Return what to refuse a caller with: 401, or 429 when that was said too often."""
+        wait_s = self._by_address.take(_street(address)) or self._all.take("")
+        if not wait_s:
+            return Unauthenticated(message, hint=_TOKEN_HINT)
+        text = "too many requests without a good token came in a short time"
+        return HttpError(429, text, code="unauthenticated", hint=_TOKEN_HINT, retry_after_s=wait_s)
 
 
 class Gate:
@@ -127,58 +134,59 @@ class Gate:
     `site` is what handlers find in the scope's state.
     """
 
-    def __init__(self, app: Application, keys: Keys, hosts: Hosts, fast: Mapping[str, FastRoute], site: object) -> None:
+    def __init__(
+        self,
+        app: Application,
+        keys: Keys,
+        origins: Origins,
+        sessions: Sessions,
+        fast: Mapping[str, FastRoute],
+        site: object,
+        limits: Limits,
+    ) -> None:
         self.app = app
         self.site = site
         self.keys = keys
-        self.hosts = hosts
+        self.origins = origins
+        self.sessions = sessions
         self.fast = fast
+        self.knocks = Knocks(limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: a request or a WebSocket; the server is run without a lifespan."""
-        kind = scope["type"]
         scope["state"] = {}
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
-            await send(message)
-
         try:
-            principal = self._judge(scope)
+            principal, left_s = self._judge(scope)
         except TitanError as refusal:
-            await _refuse(scope, guarded, refusal)
+            await _refuse(scope, send, refusal)
             return
         scope["state"] = {"principal": principal, "site": self.site}
-        route = self.fast.get(scope["path"]) if kind == "http" else None
-        if route is None:
-            await self.app(scope, receive, guarded)
-        else:
-            await _serve_fast(route, principal, scope, receive, guarded)
+        if principal is None or not (principal.token_id or principal.fence):
+            await self._serve(scope, receive, send)
+            return
+        session = Session(principal.token_id or (principal.run_id, principal.job_id), principal.fence)
+        await self.sessions.serve(self._serve, scope, receive, send, session, left_s)
 
-    def _judge(self, scope: Scope) -> Principal | None:
-        host, authorization = b"", b""
-        hosts = tokens = 0
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization, tokens = value, tokens + 1
-            elif name == b"host":
-                host, hosts = value, hosts + 1
-        if hosts != 1 or not self.hosts.knows(host):
-            raise HttpError(421, "this Master does not answer to that host name", code="denied", hint=_HOST_HINT)
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self.fast.get(scope["path"]) if scope["type"] == "http" else None
+        if route is None:
+            await self.app(scope, receive, send)
+        else:
+            await _serve_fast(route, scope["state"]["principal"], scope, receive, send)
+
+    def _judge(self, scope: Scope) -> tuple[Principal | None, float | None]:
+        authorization = self.origins.judge(scope["headers"])
         if scope["type"] == "http" and scope["path"] == PUBLIC_PATH and scope["method"] == "GET":
-            return None
-        if tokens != 1 or not authorization.startswith(SCHEME):
-            raise Unauthenticated(_NO_TOKEN, hint=_TOKEN_HINT)
-        principal = self.keys.principal(authorization[len(SCHEME) :])
-        if principal is None:
-            raise Unauthenticated(_BAD_TOKEN, hint=_TOKEN_HINT)
+            return None, None
+        address = scope["client"][0] if scope["client"] else ""
+        if not authorization.startswith(SCHEME):
+            raise self.knocks.refusal(_NO_TOKEN, address)
+        known = self.keys.principal(authorization[len(SCHEME) :], address)
+        if known is None:
+            raise self.knocks.refusal(_BAD_TOKEN, address)
         if scope["type"] == "http" and scope["method"] not in METHODS:
             raise HttpError(405, f"the method {str(scope['method'])[:20]!a} is not used here")
-        return principal
-
-
-_HOST_HINT = "use localhost, an address, or the name given to titan up --listen"
+        return known
 
 
 class RoleCheck:
@@ -192,6 +200,10 @@ class RoleCheck:
         principal = scope["state"]["principal"]
         name = scope["route_handler"].name or ""
         if (principal is None and scope["path"] == PUBLIC_PATH) or (principal and allows(principal.role, name)):
+            if scope["type"] == "http" and scope["method"] == "POST" and _is_form(scope):
+                hint = "send Content-Type: application/json, or no body"
+                await _refuse(scope, send, HttpError(415, "no route takes a form or plain text", hint=hint))
+                return
             await self.app(scope, receive, send)
             return
         await _refuse(scope, send, denied(principal, name))
@@ -204,7 +216,7 @@ def denied(principal: Principal | None, route: str) -> TitanError:
     who = "a job's token" if principal.role is Role.JOB else f"a token of role {principal.role}"
     return Denied(
         f"{who} may not use {route or 'this route'}",
-        hint="docs/reference/http-api.md says which role may",
+        hint="docs/reference/roles.md says which role may",
     )
 
 
@@ -238,9 +250,26 @@ async def _refuse(scope: Scope, send: Send, error: TitanError) -> None:
             {"type": "websocket.close", "code": CLOSE_DENIED, "reason": error.code}
         )  # an HTTP 403 before it opens
         return
-    await send_problem(send, error, {"connection": "close"} if _has_body(scope) else None)
+    close = error.status == 429 or _has_body(scope)
+    await send_problem(send, error, {"connection": "close"} if close else None)
 
 
 def _has_body(scope: Scope) -> bool:
     names = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
     return b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
+
+
+def _is_form(scope: Scope) -> bool:
+    types = [value for name, value in scope["headers"] if name == b"content-type"]
+    return any(text.decode("latin-1").partition(";")[0].strip().lower() in FORM_TYPES for text in types)
+
+
+def _street(address: str) -> str:
+    """Return under what an address is counted: whoever has one of IPv6 has the 2**64 around it."""
+    if ":" not in address:
+        return address
+    try:
+        whole = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(whole.ipv4_mapped or int(whole) >> 64)

@@ -15,6 +15,7 @@ from titan.core.events import (
     Event,
     FlipRun,
     NewRun,
+    News,
     Now,
     PrepareStop,
     Send,
@@ -22,10 +23,12 @@ from titan.core.events import (
     StageRun,
 )
 from titan.core.scheduler import Scheduler
+from titan.master.book import Book
 from titan.master.claims import Claims
 from titan.master.links import WorkerLinks
 from titan.master.live import LiveEvents, closed_error
 from titan.master.notices import data_bytes
+from titan.master.sessions import Sessions
 from titan.master.shell import Shell
 from titan.master.tickets import Ticket, in_chunks
 from titan.model.limits import Limits
@@ -62,9 +65,12 @@ class Engine:
         self.live = LiveEvents(limits)
         self.links = WorkerLinks(self)
         self.claims = Claims(self)
+        self.sessions = Sessions()
+        self.book = Book(self.sessions, lambda: clock().wall_ms)
         self._database = database
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="titan-reader")
-        self._shell = Shell(journal, self.read, self.live, self.links, limits, clock)
+        self._shell = Shell(journal, self.read, self.live, self.links, self.book, limits, clock)
+        self.live.listen(self._heard)
         self._housekeeping: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -143,10 +149,14 @@ class Engine:
             self._shell.leftovers.append(run.run_id)
             raise
 
-    async def mutate(self, operation: Operation) -> Any:
-        """Do a conditional operation and return its result once it is durable. Raises Unavailable or StorageFull."""
-        cost = cost_of((), (operation,), (), data_bytes(operation))
-        results = await self._kept(Entry(operations=(operation,), cost=cost))
+    async def mutate(self, operation: Operation, *more: Operation) -> Any:
+        """Do a conditional operation and return its result once it is durable. Raises Unavailable or StorageFull.
+
+        `more` are committed with it, whatever its result is.
+        """
+        operations = (operation, *more)
+        cost = cost_of((), operations, (), sum(map(data_bytes, operations)))
+        results = await self._kept(Entry(operations=operations, cost=cost))
         return results[0]
 
     async def write(self, changes: Sequence[Change]) -> None:
@@ -176,6 +186,13 @@ class Engine:
         if self._shell.scheduler is None:
             raise closed_error(self._shell.closed)
         return self._shell.scheduler.holds(fence)
+
+    def _heard(self, news: News) -> None:
+        """Something became of a job: what tokens of its ended attempts have open is cut."""
+        scheduler = self._shell.scheduler
+        for session in self.sessions.of((news.run_id, news.job_id)):
+            if scheduler is not None and not scheduler.holds(session.fence):
+                session.cut()
 
     def when_settled(self, call: Callable[[], None]) -> None:
         """Call `call` when all that was decided so far is committed or refused."""

@@ -96,6 +96,11 @@ class LiveEvents:
         self._epoch = epoch
         self._open: set[Watch] = set()
         self._watches: dict[Key, set[Watch]] = {}
+        self._on_job: Callable[[News], None] = _nobody_listens
+
+    def listen(self, on_job: Callable[[News], None]) -> None:
+        """Call `on_job` with all news of jobs from now on, after those who watch them."""
+        self._on_job = on_job
 
     def publish(self, batch: int, news: Iterable[News]) -> None:
         """Tell everybody of facts released with batch `batch`, in order."""
@@ -103,6 +108,7 @@ class LiveEvents:
             self.events.append((self._epoch, batch, index), one)
             if one.kind == "job":
                 self.touch(("job", one.run_id, one.job_id), one)
+                self._on_job(one)
             elif one.kind == "run":
                 self.touch(("run", one.run_id), one)
         self.touch(("events",))
@@ -259,6 +265,10 @@ class Subscription:
 def closed_error(reason: str) -> Unavailable:
     """Return what callers are told while the Master stops or loads: ask again soon."""
     return Unavailable(reason, hint="ask again", retry_after_s=0.2)
+
+
+def _nobody_listens(_: News) -> None:
+    pass
 
 
 def _give_up(sleeper: asyncio.Future[None]) -> None:

@@ -32,12 +32,14 @@ class ClientGone(Exception):
 
 
 class HttpError(TitanError):
-    """An error of HTTP itself, with a status that no code of the tree has (405, 415, 421)."""
+    """An error of HTTP itself, with a status that no code of the tree has (405, 415, 421, 429)."""
 
     code = "invalid"
 
-    def __init__(self, status: int, message: str, *, code: str = "invalid", hint: str = "") -> None:
-        super().__init__(message, code=code, hint=hint)
+    def __init__(
+        self, status: int, message: str, *, code: str = "invalid", hint: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=hint, retry_after_s=retry_after_s)
         self.http_status = status
 
     @property

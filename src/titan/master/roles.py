@@ -1,5 +1,6 @@
 """Who may do what: one table, keyed by the name of the route. What is not in it is refused.
 
+docs/reference/roles.md and the OpenAPI document are drawn from it.
 A job's token reads everything, uses the store, submits below its own run, and extends or cancels its own
 run and those below; that the run really lies below is checked where the run is known (`titan.master.finding`).
 """
@@ -11,6 +12,7 @@ READERS = EVERYBODY - {Role.WORKER}
 WRITERS = frozenset({Role.SUBMITTER, Role.OPERATOR, Role.ADMIN, Role.JOB})
 PEOPLE = WRITERS - {Role.JOB}
 OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
+ADMINS = frozenset({Role.ADMIN})
 WORKERS = frozenset({Role.WORKER, Role.ADMIN})
 
 PUBLIC_PATH = "/api/v1/healthz"
@@ -54,6 +56,21 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "stats.get": READERS,
     "events.follow": READERS,
     "worker.link": WORKERS,
+    "tokens.create": ADMINS,
+    "tokens.list": ADMINS,
+    "tokens.revoke": ADMINS,
+}
+
+
+# What a role is for, in the words of the page.
+PURPOSE: dict[Role, str] = {
+    Role.VIEWER: "reads everything but tokens",
+    Role.SUBMITTER: "also submits, extends, cancels and retries runs, uploads files and writes the store",
+    Role.APPROVER: "reads like a viewer; approving comes with gates",
+    Role.OPERATOR: "does what a submitter does, and has workers drain",
+    Role.ADMIN: "does everything; the home's own token has this role",
+    Role.WORKER: "links the one worker it names, and fetches contents",
+    Role.JOB: "reads everything, uses the store, submits below its own run, extends and cancels that and those below",
 }
 
 

@@ -18,6 +18,7 @@ answered: whatever the load brings, every lease begins afresh after it.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from titan.core.changes import Change
@@ -37,17 +38,20 @@ from titan.core.commit import (
 from titan.core.events import Continue, Decision, Event, News, Now, Send, Tick
 from titan.core.rows import Snapshot
 from titan.core.scheduler import Scheduler
+from titan.master.book import Book
 from titan.master.live import LiveEvents, closed_error
 from titan.master.notices import data_bytes, store_news
 from titan.master.tickets import Poison, Ticket
 from titan.master.writer import Report, Writer
 from titan.model.limits import Limits
 from titan.model.store import Operation
+from titan.model.tokens import TokenRow
 from titan.storage import queries
 from titan.storage.connection import Connection
 from titan.storage.database import READ_S_MAX
 from titan.storage.errors import Deposed, StorageFull
 from titan.storage.journal import Journal
+from titan.storage.tokens import living
 from titan_sdk import errors
 
 BACKOFF_S = 0.1
@@ -81,7 +85,14 @@ class Shell:
     """`ended` gets a reason when this process must go, because another one leads or nobody can tell."""
 
     def __init__(
-        self, journal: Journal, read: Read, live: LiveEvents, links: Links, limits: Limits, clock: Callable[[], Now]
+        self,
+        journal: Journal,
+        read: Read,
+        live: LiveEvents,
+        links: Links,
+        book: Book,
+        limits: Limits,
+        clock: Callable[[], Now],
     ) -> None:
         self.scheduler: Scheduler | None = None
         self.closed = LOADING
@@ -91,7 +102,7 @@ class Shell:
         self.loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[str] = self.loop.create_future()
         self.writer = Writer(journal, self.loop, self._reported)
-        self._journal, self._read, self._live, self._links = journal, read, live, links
+        self._journal, self._read, self._live, self._links, self._book = journal, read, live, links, book
         self._limits, self._clock = limits, clock
         self._machine = Commit(0)
         self._released = 0
@@ -192,6 +203,7 @@ class Shell:
                 entry.ticket.release(results, self._links.deliver, news)
                 for operation, result in zip(entry.operations, results, strict=True):
                     store += store_news(operation, result)
+                    self._book.committed(operation, result)
             except Exception:
                 LOG.exception("an answer of batch %d could not be given", order.number)
                 entry.ticket.refuse(errors.Internal("it is done, but the Master failed to say so"))
@@ -276,11 +288,13 @@ class Shell:
 
     async def _load(self) -> None:
         epoch = await self.writer.call(self._take_over)
-        snapshot, self.leftovers, self.token_key = await self._read(_everything, None)
+        found = await self._read(partial(_everything, now_ms=self._clock().wall_ms), None)
+        snapshot, self.leftovers, self.token_key, tokens = found
         scheduler = Scheduler(epoch, self._limits)
         decision = await self.loop.run_in_executor(None, scheduler.load, snapshot, self._clock())
         self._machine = Commit(epoch)
         self.scheduler, self.closed = scheduler, ""
+        self._book.load(tokens)
         self._live.reopen(epoch)
         self._links.reset()
         self._accept(decision, Ticket())
@@ -293,8 +307,13 @@ class Shell:
         return self._journal.take_over(self._clock().wall_ms)
 
 
-def _everything(connection: Connection) -> tuple[Snapshot, list[str], bytes]:
-    return queries.snapshot(connection), queries.staged_runs(connection), queries.token_key(connection)
+def _everything(connection: Connection, now_ms: int) -> tuple[Snapshot, list[str], bytes, list[TokenRow]]:
+    return (
+        queries.snapshot(connection),
+        queries.staged_runs(connection),
+        queries.token_key(connection),
+        living(connection, now_ms),
+    )
 
 
 def _told(error: Exception) -> errors.TitanError:

@@ -39,6 +39,9 @@ class Limits:
     log_job_bytes_max: int = 1024 * 1024 * 1024
     waits_max: int = 1_000
     workers_max: int = 5_000
+    tokens_max: int = 10_000
+    refusals_max: int = 200
+    address_refusals_max: int = 20
     wait_s_max: float = 25.0
     events_ring_max: int = 10_000
     page_rows_max: int = 1_000

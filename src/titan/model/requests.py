@@ -41,6 +41,15 @@ class RetryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     job_ids: tuple[str, ...] = ()
 
 
+class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST tokens. `worker`: the one it speaks for, with role worker; `expires_s`: how long it lasts, null for ever."""
+
+    name: str
+    role: str
+    worker: str = ""
+    expires_s: float | None = None
+
+
 class Typed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A value with its kind; bytes as base64."""
 

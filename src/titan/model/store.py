@@ -11,6 +11,8 @@ Refusals change nothing, so they are not remembered. Times are wall milliseconds
 
 import msgspec
 
+from titan.model.tokens import TokenRow
+
 Value = str | bytes
 
 
@@ -129,7 +131,9 @@ class UploadFile(msgspec.Struct, frozen=True):
 
 
 class Prune(msgspec.Struct, frozen=True, gc=False):
-    """Drop what expired before `now_ms`: idempotency keys and store keys, `rows_max` of each at most.
+    """Drop what expired before `now_ms`, `rows_max` rows of a kind at most.
+
+    Idempotency keys and store keys go at once, tokens 30 days after their end.
 
     Result: how many rows went; ask again while it is not 0.
     """
@@ -163,8 +167,22 @@ class AppendAudit(msgspec.Struct, frozen=True, gc=False):
     address: str
 
 
+class KeepToken(msgspec.Struct, frozen=True, gc=False):
+    """Add a token. Result: None."""
+
+    row: TokenRow
+
+
+class RevokeToken(msgspec.Struct, frozen=True, gc=False):
+    """Let a token count no more. Result: whether it was there and not revoked before."""
+
+    token_id: str
+    now_ms: int
+
+
 Operation = (
-    StoreOperation | StoreMany | UploadBlob | RegisterFile | UploadFile | Prune | SweepStage | AppendAudit
+    StoreOperation | StoreMany | UploadBlob | RegisterFile | UploadFile | Prune | SweepStage | AppendAudit | KeepToken
+    | RevokeToken
 )  # fmt: skip
 
 

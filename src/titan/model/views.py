@@ -13,6 +13,7 @@ from titan.model.spec import Problem
 
 Kind = Literal["text", "bytes"]
 Resolution = Literal["registry", "own script"]
+TokenState = Literal["living", "expired", "revoked"]
 
 
 def iso_time(wall_ms: int | None) -> str | None:
@@ -281,6 +282,37 @@ class WorkerList(msgspec.Struct, frozen=True):
     """All workers the Master knows now."""
 
     workers: list[WorkerView]
+
+
+class TokenView(msgspec.Struct, frozen=True):
+    """One token, without the token. `state`: living, expired or revoked; `worker`: the one it speaks for, or "".
+
+    `created_by`: the id of the token that made it, "admin" for the home's own.
+    """
+
+    id: str
+    name: str
+    role: str
+    worker: str
+    state: TokenState
+    created_at: str | None
+    created_by: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class TokenMade(msgspec.Struct, frozen=True):
+    """A fresh token: `token` is sent as `Authorization: Bearer TOKEN` and is shown this once."""
+
+    token: str
+    about: TokenView
+
+
+class TokenList(msgspec.Struct, frozen=True):
+    """One page of tokens by their ids. `next` goes into `after`; null: this is the last."""
+
+    tokens: list[TokenView]
+    next: str | None = None
 
 
 class Stats(msgspec.Struct, frozen=True):

@@ -16,11 +16,13 @@ from titan.model.states import RunState
 from titan.model.store import (
     AppendAudit,
     IdempotencyKey,
+    KeepToken,
     KeyReused,
     Operation,
     Prune,
     RegisterFile,
     Result,
+    RevokeToken,
     StoreAdd,
     StoreCas,
     StoreDelete,
@@ -33,7 +35,7 @@ from titan.model.store import (
     UploadBlob,
     UploadFile,
 )
-from titan.storage import audit, kv
+from titan.storage import audit, kv, tokens
 from titan.storage.connection import Connection, Statement
 from titan.storage.errors import AssertionFailed
 from titan.storage.kv import Refused
@@ -178,9 +180,9 @@ def _upload_file(connection: Connection, operation: UploadFile, limits: Limits) 
 
 
 def _prune(connection: Connection, operation: Prune, _: Limits) -> int:
-    return sum(
-        connection.change(statement, operation.now_ms, operation.rows_max) for statement in (_PRUNE_KEYS, _PRUNE_KV)
-    )
+    now_ms, rows_max = operation.now_ms, operation.rows_max
+    gone = sum(connection.change(statement, now_ms, rows_max) for statement in (_PRUNE_KEYS, _PRUNE_KV))
+    return gone + tokens.prune(connection, now_ms, rows_max)
 
 
 def _sweep(connection: Connection, operation: SweepStage, _: Limits) -> int:
@@ -194,6 +196,14 @@ def _sweep(connection: Connection, operation: SweepStage, _: Limits) -> int:
 
 def _append_audit(connection: Connection, operation: AppendAudit, _: Limits) -> int:
     return audit.append(connection, operation)
+
+
+def _keep_token(connection: Connection, operation: KeepToken, _: Limits) -> None:
+    tokens.keep(connection, operation)
+
+
+def _revoke_token(connection: Connection, operation: RevokeToken, _: Limits) -> bool:
+    return tokens.revoke(connection, operation)
 
 
 _HANDLERS: dict[type, Callable[[Connection, Any, Limits], Any]] = {
@@ -210,4 +220,6 @@ _HANDLERS: dict[type, Callable[[Connection, Any, Limits], Any]] = {
     Prune: _prune,
     SweepStage: _sweep,
     AppendAudit: _append_audit,
+    KeepToken: _keep_token,
+    RevokeToken: _revoke_token,
 }

@@ -340,7 +340,9 @@ tokens = Table(
     _check("tokens", "worker", "worker = '' OR role = 'worker'"),
     _check("tokens", "hash", "length(hash) = 32"),
     # A token that never counted would be a row without a use.
-    _check("tokens", "expires", "expires_ms IS NULL OR expires_ms > created_ms"),
+    _check("tokens", "lasts", "expires_ms IS NULL OR expires_ms > created_ms"),
+    _partial_index("tokens_revoked", "revoked_ms", "revoked_ms IS NOT NULL"),
+    _partial_index("tokens_expires", "expires_ms", "expires_ms IS NOT NULL"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )

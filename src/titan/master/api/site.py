@@ -13,9 +13,11 @@ from titan.master.asgi import Scope
 from titan.master.auth import Principal
 from titan.master.bodies import decode, read_body, require_type
 from titan.master.engine import Engine
+from titan.master.sessions import Sessions
 from titan.model.limits import Limits
 from titan.model.roles import Role
 from titan.model.states import PENDING, JobState, RunState
+from titan.model.store import AppendAudit
 from titan.storage.blobs import BlobFiles
 from titan.storage.logs import LogFiles
 from titan_sdk.errors import Invalid
@@ -33,6 +35,7 @@ class Site(msgspec.Struct, frozen=True):
     logs: LogFiles
     version: str
     started_ms: int
+    sessions: Sessions
 
 
 def site_of(scope: Scope) -> Site:
@@ -56,6 +59,13 @@ def caller_run(request: Http) -> str | None:
     """Return the run whose job asks; None for people."""
     principal = principal_of(request)
     return principal.run_id if principal.role is Role.JOB else None
+
+
+def audited(request: Http, what: str) -> AppendAudit:
+    """Return the row of the audit that tells of this request; commit it with what is done to `what`."""
+    who = principal_of(request)
+    route = request.route_handler.name or ""
+    return AppendAudit(engine_of(request).clock().wall_ms, who.actor, who.role, route, what, who.address)
 
 
 def idempotency_key(scope: Scope) -> str | None:

@@ -365,11 +365,15 @@ def _tokens() -> None:
         ),
         sa.CheckConstraint("worker = '' OR role = 'worker'", name="tokens_worker"),
         sa.CheckConstraint("length(hash) = 32", name="tokens_hash"),
-        sa.CheckConstraint("expires_ms IS NULL OR expires_ms > created_ms", name="tokens_expires"),
+        sa.CheckConstraint("expires_ms IS NULL OR expires_ms > created_ms", name="tokens_lasts"),
         sa.PrimaryKeyConstraint("token_id"),
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
+    for column in ("revoked_ms", "expires_ms"):
+        given = sa.text(f"{column} IS NOT NULL")
+        name = f"tokens_{column.removesuffix('_ms')}"
+        op.create_index(name, "tokens", [column], unique=False, sqlite_where=given, postgresql_where=given)
 
 
 def _audit() -> None:

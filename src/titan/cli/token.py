@@ -1,0 +1,92 @@
+"""`titan token`: let people, programs and workers in, and keep them out again."""
+
+import re
+from typing import Any
+
+import click
+
+from titan.cli.ask import Document, Master
+from titan.cli.options import common
+from titan.cli.output import Output
+
+# Written out, for a command line that starts quickly; a test compares them with the roles there are.
+ROLES = ("viewer", "submitter", "approver", "operator", "admin", "worker")
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+class Span(click.ParamType[int]):
+    """A time such as 90d, 12h, 30m or 45s; becomes seconds."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds, or fail with what is accepted."""
+        found = re.fullmatch(r"([0-9]{1,9})([smhdw])", str(value))
+        if found is None or not int(found[1]):
+            self.fail(f"{str(value)[:40]!a} is no time: give a number with s, m, h, d or w, such as 90d", param, ctx)
+        return int(found[1]) * _UNITS_S[found[2]]
+
+
+@click.group("token", short_help="Make, list and revoke tokens.")
+def command() -> None:
+    """Make, list and revoke the tokens that let others use this Master. docs/reference/roles.md says who may what."""
+
+
+@command.command("create", short_help="Make a token and print it, once.")
+@click.argument("name")
+@click.option("--role", required=True, type=click.Choice(ROLES), metavar="ROLE", help=f"One of {', '.join(ROLES)}.")
+@click.option("--worker", default="", metavar="NAME", help="The one worker that a token of role worker speaks for.")
+@click.option("--expires", "expires_s", type=Span(), metavar="TIME", help="How long it lasts: 90d, 12h; else for ever.")
+@common
+def create(out: Output, *, name: str, role: str, worker: str, expires_s: int | None) -> None:
+    """Make a token and print it: this once, for the Master keeps only its hash. NAME is for the people who list it."""
+    made = Master().create_token(name, role, worker, expires_s)
+    if out.as_json:
+        out.document(made)
+        return
+    out.talk(f"token {made['about']['id']} of role {role}, {_until(made['about'])}; it is shown only now:")
+    out.line(made["token"])
+
+
+@command.command("ls")
+@click.option("--all", "everything", is_flag=True, help="Also those that were revoked or expired, for 30 days.")
+@common
+def ls(out: Output, *, everything: bool) -> None:
+    """List the tokens, the newest last; what lets anybody in is not among what is listed."""
+    found = sorted(Master().list_tokens(), key=lambda token: (token["created_at"], token["id"]))
+    tokens = [token for token in found if everything or token["state"] == "living"]
+    if out.as_json:
+        out.document({"tokens": tokens})
+        return
+    if out.quiet:
+        for token in tokens:
+            out.line(token["id"])
+        return
+    rows = [
+        (token["id"], token["name"], token["role"], token["worker"], token["state"], _until(token), token["created_by"])
+        for token in tokens
+    ]
+    out.table(("ID", "NAME", "ROLE", "WORKER", "STATE", "ENDS", "MADE BY"), rows)
+    if not rows:
+        out.talk("no tokens but the home's own and those of jobs: titan token create NAME --role ROLE")
+
+
+@command.command("revoke")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@common
+def revoke(out: Output, *, ids: tuple[str, ...]) -> None:
+    """Let tokens count no more: what they hold open is cut at once, feeds, waits and workers' links too."""
+    master = Master()
+    revoked = [master.revoke_token(token_id) for token_id in ids]
+    if out.as_json:
+        out.document({"tokens": revoked})
+        return
+    for token in revoked:
+        if out.quiet:
+            out.line(token["id"])
+        else:
+            out.talk(f"token {token['id']} ({token['name']}) is revoked")
+
+
+def _until(token: Document) -> str:
+    return f"until {token['expires_at']}" if token["expires_at"] else "for ever"

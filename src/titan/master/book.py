@@ -1,0 +1,81 @@
+"""The stored tokens that count, in memory: read at a load, changed when a change of them is durable.
+
+A token is `tt.<id>.<secret>`: the id finds its row, and the hash of the whole is compared with the row's in constant
+time, for an id that nobody has too. What is revoked or has expired is nobody's, and what it had opened is cut.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Collection
+from typing import Any
+
+import msgspec
+
+from titan.master.sessions import Sessions
+from titan.model.store import KeepToken, Operation, RevokeToken
+from titan.model.tokens import TokenRow
+
+PREFIX = "tt."
+ID_BYTES = 6
+SECRET_BYTES = 32
+LENGTH = 59  # tt. + 12 + . + 43
+_NOBODY = bytes(32)
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A fresh token: its id, its text, which is shown once, and the hash that is kept of it."""
+
+    token_id: str
+    text: str
+    hash: bytes
+
+
+def make() -> Made:
+    """Return a fresh token of 256 random bits."""
+    token_id = secrets.token_hex(ID_BYTES)
+    text = f"{PREFIX}{token_id}.{secrets.token_urlsafe(SECRET_BYTES)}"
+    return Made(token_id, text, hashlib.sha256(text.encode()).digest())
+
+
+class Book:
+    """All tokens that count. Everything here runs on the event loop."""
+
+    def __init__(self, sessions: Sessions, wall_ms: Callable[[], int]) -> None:
+        self._sessions = sessions
+        self._wall_ms = wall_ms
+        self._rows: dict[str, TokenRow] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, token: bytes) -> TokenRow | None:
+        """Return whose `token` is; None when it is nobody's, or counts no more."""
+        token_id = token[len(PREFIX) : len(PREFIX) + 2 * ID_BYTES].decode("latin-1")
+        row = self._rows.get(token_id)
+        is_its = hmac.compare_digest(hashlib.sha256(token).digest(), _NOBODY if row is None else row.hash)
+        return row if is_its and row is not None and not row.ended(self._wall_ms()) else None
+
+    def left_s(self, row: TokenRow) -> float | None:
+        """Return the seconds until it expires; None for one that does not."""
+        return None if row.expires_ms is None else max(0, row.expires_ms - self._wall_ms()) / 1000
+
+    def load(self, rows: Collection[TokenRow]) -> None:
+        """Take the tokens as the database has them, and cut what those that are not among them had opened."""
+        gone = self._rows.keys() - {row.token_id for row in rows}
+        self._rows = {row.token_id: row for row in rows}
+        for token_id in gone:
+            self._sessions.cut(token_id)
+
+    def committed(self, operation: Operation, result: Any) -> None:
+        """Take an operation that is durable."""
+        if isinstance(operation, KeepToken):
+            self._rows[operation.row.token_id] = operation.row
+        elif isinstance(operation, RevokeToken) and result:
+            self._rows.pop(operation.token_id, None)
+            self._sessions.cut(operation.token_id)
+
+    def forget_expired(self) -> None:
+        """Drop tokens that have expired: they count no more, and need no room."""
+        now_ms = self._wall_ms()
+        self._rows = {token_id: row for token_id, row in self._rows.items() if not row.ended(now_ms)}
