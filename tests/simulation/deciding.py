@@ -78,7 +78,7 @@ class Lead:
         self.waits_until: dict[JobKey, int] = {}
         self.granted: Counter[tuple[str, ...]] = Counter()
         self.queues: dict[tuple[str, ...], dict[JobKey, Turn | None]] = {}
-        self.cancels: list[tuple[Decision, CancelRun | CancelJob]] = []
+        self.cancels: list[tuple[Decision, CancelRun | CancelJob, dict[str, int]]] = []
         self.staged: dict[str, list[JobKey]] = {}
         for attempt in snapshot.attempts:
             hold = self.held[attempt.fence] = Hold(attempt, now.mono_ms)
@@ -92,7 +92,7 @@ class Lead:
         if len(ready) < 100:
             for queue in self.queues.values():
                 for key in queue:
-                    queue[key] = Turn(len(queue) - 1, 0)
+                    queue[key] = None if self.spec(key).affinity else Turn(len(queue) - 1, 0)
 
     def spec(self, key: JobKey) -> JobSpec:
         """Return the spec of a job that was ever decided on."""
@@ -103,7 +103,7 @@ class Lead:
         if isinstance(event, WorkerConnected):
             self.hello(event)
         elif isinstance(event, CancelRun | CancelJob) and decision.answer.get("cancelled"):
-            self.cancels.append((decision, event))
+            self.cancels.append((decision, event, self.generations(decision, event.run_id)))
             self.rows.asked.setdefault(event.run_id)
         elif isinstance(event, FlipRun) and decision.refusal is None:
             for key in self.staged.pop(event.run_id, ()):
@@ -120,6 +120,15 @@ class Lead:
                     self.held[change.values["fence"]] = Hold(change.values, now.mono_ms)
                 else:
                     self.attempt_moves(change.key[0], change.values, event, now)
+
+    def generations(self, decision: Decision, run_id: str) -> dict[str, int]:
+        """Return of which generations the runs are that a cancel writes, and the run that it names."""
+        known = self.rows.books.runs.get(run_id)
+        found = {run_id: known.generation if known is not None else 1}
+        for change in decision.changes:
+            if change.table == "runs" and not isinstance(change, Insert):
+                found[change.key[0]] = change.expect["generation"]
+        return found
 
     # Attempts
 

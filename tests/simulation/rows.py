@@ -127,15 +127,20 @@ class Rows:
         """A cancel is acknowledged: it must stand in the rows of all that it is for."""
         for entry, _ in order.entries:
             decision = entry.ticket.decision
-            for place, (of, event) in enumerate(lead.cancels):
+            for place, (of, event, generations) in enumerate(lead.cancels):
                 if of is decision:
                     del lead.cancels[place]
-                    self.is_cancelled(event)
+                    self.is_cancelled(event, generations)
                     break
 
-    def is_cancelled(self, event: CancelRun | CancelJob) -> None:
-        """See that a cancel is kept: in the run and the living runs below it, or in the job."""
+    def is_cancelled(self, event: CancelRun | CancelJob, generations: dict[str, int]) -> None:
+        """See that a cancel is kept: in the run and the living runs below it, or in the job.
+
+        A retry that was taken right behind it may have opened another generation in the same batch.
+        """
         run = self.books.runs[event.run_id]
+        if run.row["generation"] > generations[event.run_id]:
+            return
         if isinstance(event, CancelJob):
             row = run.jobs[event.job_id].row
             if row["state"] not in FINAL_JOB_STATES and not row["cancel_requested"]:
@@ -146,7 +151,8 @@ class Rows:
             state = each.row["state"]
             if state in FINAL_RUN_STATES or state == RunState.STAGED:
                 continue
-            if not each.row["cancel_requested"]:
+            known = generations.get(each.run_id, each.row["generation"])
+            if not each.row["cancel_requested"] and each.row["generation"] == known:
                 raise Broken("i17", f"the cancel of {event.run_id} is told and not kept in {each.run_id}")
             runs += each.children
 

@@ -42,11 +42,12 @@ Change = Insert | Update
 
 
 def fold(changes: list[Change]) -> list[Change]:
-    """Return `changes` with every row written once: first expectation, last values, order of first touch.
+    """Return `changes` with every row written once: expectations of the first, last values, order of first touch.
 
     Shape in and out: a list in commit order. An update of a row inserted in the same list becomes part of
     the insert. What is given stays as it is. Raises ValueError when a row that is not content-addressed is
-    inserted twice.
+    inserted twice, and when an update expects something else than what was written before it: the database cannot
+    see that, since the row is written once.
     """
     folded: dict[tuple[Any, ...], Change] = {}
     for change in changes:
@@ -63,8 +64,16 @@ def fold(changes: list[Change]) -> list[Change]:
         earlier = folded.get(identity)
         if earlier is None:
             folded[identity] = change
-        elif isinstance(earlier, Insert):
+            continue
+        _check_follows(identity, earlier, change)
+        if isinstance(earlier, Insert):
             folded[identity] = Insert(earlier.table, earlier.values | change.values)
         else:
             folded[identity] = Update(earlier.table, earlier.key, earlier.expect, earlier.values | change.values)
     return list(folded.values())
+
+
+def _check_follows(identity: tuple[Any, ...], earlier: Change, change: Update) -> None:
+    for column, expected in change.expect.items():
+        if column in earlier.values and earlier.values[column] != expected:
+            raise ValueError(f"row {identity}: {column} is {earlier.values[column]} by now, not {expected}")

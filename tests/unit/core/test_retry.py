@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.core.harness import Harness, job
 from titan.core import reasons
-from titan.core.changes import Update
+from titan.core.changes import Update, fold
 from titan.core.events import AttemptEnded, AttemptReturned, AttemptStarted, CancelJob, CancelRun
 from titan.model.states import JobState, RunState
 from titan.model.wire import Ended
@@ -247,3 +247,14 @@ def test_slices_left_over_from_the_old_generation_touch_nothing_of_the_new(h: Ha
     states = h.states(run_id)
     assert states.pop("p") == JobState.ASSIGNED
     assert set(states.values()) == {JobState.BLOCKED}
+
+
+def test_a_retry_read_before_the_last_one_is_noticed_in_the_batch_of_a_cancel_too(h: Harness) -> None:
+    run_id = h.submit(job("j", delay_ms=60_000))
+    h.accept(CancelRun(run_id))
+    late = h.retry(run_id)
+    h.accept(h.retry(run_id))
+    cancel = h.scheduler.handle(CancelRun(run_id), h.now)
+    again = h.scheduler.handle(late, h.now)
+    with pytest.raises(ValueError, match="generation is 2 by now, not 1"):
+        fold([*cancel.changes, *again.changes])
