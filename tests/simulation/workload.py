@@ -295,19 +295,19 @@ class Workload:
         self.ask(Submit(self.ground, self.next_key(), [job]), submitted)
 
     def submit_unheard(self) -> None:
-        """Submit a job that nobody may try twice, while nothing that the Masters say reaches a worker."""
+        """Submit two jobs that nobody may try twice, while nothing that the Masters say reaches a worker."""
         world, ground = self.world, self.ground
         if world.now > UNHEARD_MS or world.chance() < 0.4:
             self.submit()
             return
-        number = len(ground.programs)
-        ground.programs.append(Program(number, world.between(5, 400)))
         ways = [(master.name, host.worker.name) for master in ground.masters for host in ground.hosts]
         for source, target in ways:
             ground.network.cut(source, target, False)
             world.plan(UNHEARD_MS, ground.network.mend, source, target)
-        job = JobSpec("once", "job.py", args=(str(number),), lease_s=30, on_lost="fail")
-        self.ask(Submit(ground, self.next_key(), [job]))
+        for number in range(len(ground.programs), len(ground.programs) + 2):
+            ground.programs.append(Program(number, world.between(5, 400)))
+            job = JobSpec("once", "job.py", args=(str(number),), lease_s=30, on_lost="fail")
+            self.ask(Submit(ground, self.next_key(), [job]))
 
     def extend(self) -> None:
         """Add a few jobs to a run, behind some of its own."""
