@@ -136,6 +136,26 @@ def test_f45_what_breaks_the_protocol_closes_the_link_and_changes_nothing(
     with_bench(story, tmp_path, Limits(output_bytes_max=1_000))
 
 
+def test_log_bytes_before_what_breaks_the_protocol_are_kept(tmp_path: Path) -> None:
+    async def story(it: Bench) -> None:
+        worker = await it.worker(slots=2)
+        run_id = await it.submit(spec("a"), spec("b"))
+        good, bad = [await worker.hear(Grant) for _ in "ab"]
+        worker.say(Started(good.fence), Output(good.fence, 0, b"all "), Output(bad.fence, 7, b"x"))
+        assert (await worker.closed)[0] == CLOSE_BAD_FRAME
+        await worker.task
+        await it.settled()
+        assert await it.log(good.fence) == b"all "
+        again = await it.worker(slots=2, held=[Held(good.fence, True), Held(bad.fence, True)])
+        again.say(Output(good.fence, 0, b"all "), Output(good.fence, 4, b"of it"), Ended(good.fence, 0, log_bytes=9))
+        while good.fence not in (await again.hear(Ack)).ended:
+            pass
+        assert (await it.job(run_id, good.job_id)).state is JobState.COMPLETED
+        assert await it.log(good.fence) == b"all of it"
+
+    with_bench(story, tmp_path)
+
+
 def test_what_stands_behind_a_hello_in_its_frame_counts_too(tmp_path: Path) -> None:
     async def story(it: Bench) -> None:
         hello = Hello("w", "first", "boot", PROTOCOL, "", ("GENERAL",), 1)

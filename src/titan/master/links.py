@@ -230,21 +230,24 @@ class WorkerLinks:
     def _take(self, link: Link, messages: Sequence[WorkerMessage]) -> None:
         """Take what one frame says, in order. Log bytes that stand together are kept together."""
         chunks: list[LogChunk] = []
-        for message in messages:
-            if isinstance(message, (Output, Dropped)):
+        try:
+            for message in messages:
+                if isinstance(message, (Output, Dropped)):
+                    if not self._muted:
+                        self._output(link, message, chunks)
+                    continue
                 if not self._muted:
-                    self._output(link, message, chunks)
-                continue
-            if not self._muted:
-                self._keep(link, chunks)
-                chunks = []
-                if not self._report(link, message):
-                    # A renewal that nobody heard of must not be answered, and for the rest the next hello is asked.
-                    link.close_when_said(LinkFault(CLOSE_FAILED, "the Master has failed on this before"))
-                    return
-            if isinstance(message, Renew):
-                link.say(RenewAck(message.seq))
-        self._keep(link, chunks)
+                    self._keep(link, chunks)
+                    chunks = []
+                    if not self._report(link, message):
+                        # A renewal that nobody heard of must not be answered, and for the rest the next hello is asked.
+                        link.close_when_said(LinkFault(CLOSE_FAILED, "the Master has failed on this before"))
+                        return
+                if isinstance(message, Renew):
+                    link.say(RenewAck(message.seq))
+        finally:
+            # What counts as received has to be kept, though the rest of the frame is no good.
+            self._keep(link, chunks)
 
     def _report(self, link: Link, message: WorkerMessage) -> bool:
         """Tell the core; False when it has failed on that before and hears nothing of it."""
