@@ -132,6 +132,14 @@ def test_i28_a_lease_without_answers_ends_the_job_by_itself(launcher: Launcher) 
     assert alive(pids) == {}
 
 
+def test_i28_a_lease_kills_what_is_ending_for_another_cause(launcher: Launcher) -> None:
+    reading = launcher.start(1, IGNORE_TERM + "name = 'main'\n" + STAY + STAY, lease_term_ms=2_000, lease_kill_ms=2_100)
+    line_of(reading)
+    launcher.order(Stop(1, frames.CAUSE_CANCELLED, 3_600_000))
+    status, cause = ended(launcher)
+    assert (os.WTERMSIG(status), cause) == (9, frames.CAUSE_CANCELLED)
+
+
 def test_answered_renewals_keep_a_job(launcher: Launcher) -> None:
     launcher.order(Renewed(boot_ms() + 3_600_000))
     launcher.start(1, HEAD + "signal.pause()", lease_term_ms=1, lease_kill_ms=2)

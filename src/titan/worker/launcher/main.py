@@ -237,7 +237,9 @@ class Launcher:
     def _enforce(self, now_ms: int) -> None:
         """Do what is due: stops that were too slow, timeouts, leases, leftovers."""
         for job in self._living.values():
-            if now_ms >= job.kill_at:
+            if now_ms >= min(job.kill_at, self._lease_kill(job)):
+                if job.cause == frames.CAUSE_NONE:
+                    job.cause = frames.CAUSE_LEASE
                 self._kill(job)
             elif job.cause == frames.CAUSE_NONE:
                 if now_ms >= job.timeout_at:
@@ -250,6 +252,12 @@ class Launcher:
 
     def _lease_end(self, job: Job) -> int:
         return self._renewed_ms + job.order.lease_term_ms if job.order.lease_term_ms else NEVER
+
+    def _lease_kill(self, job: Job) -> int:
+        """Return when the job is killed whatever it ends for: from then on another may run in its place."""
+        if not job.order.lease_kill_ms or job.hard:
+            return NEVER
+        return self._renewed_ms + job.order.lease_kill_ms
 
     def _clear_leftovers(self, now_ms: int) -> None:
         for pid in tree.children():
@@ -283,7 +291,7 @@ class Launcher:
     def _next_deadline(self) -> int:
         deadline = NEVER
         for job in self._living.values():
-            deadline = min(deadline, job.kill_at)
+            deadline = min(deadline, job.kill_at, self._lease_kill(job))
             if job.cause == frames.CAUSE_NONE:
                 deadline = min(deadline, job.timeout_at, self._lease_end(job))
         for job in self._ended:
