@@ -260,6 +260,20 @@ class Store:
         master.add(Entry(operations=(operation,), ticket=Ticket(reply), cost=1))
 
 
+class Read:
+    """A read of a cell of the key-value store."""
+
+    name = "read"
+    answer_ms = 5_000
+
+    def __init__(self, cell: str) -> None:
+        self.cell = cell
+
+    def at_master(self, master: Master, reply: Reply) -> None:
+        """Look it up."""
+        reply("ok", master.ground.store.value(self.cell, master.clocks().wall_ms))
+
+
 class Wait:
     """A job's ask for the end of a run below it; its slot is lent meanwhile. Answers "again" when that takes long."""
 

@@ -59,13 +59,14 @@ class Asking:
         if not master.up:
             return
         if master.scheduler is None:
-            self.reply(master, "unavailable", "closed")
+            self.reply(master, "unavailable", "closed", self.ground.world.now)
             return
-        self.request.at_master(master, lambda code, answer: self.reply(master, code, answer))
+        asked_ms = self.ground.world.now
+        self.request.at_master(master, lambda code, answer: self.reply(master, code, answer, asked_ms))
 
-    def reply(self, master: Master, code: str, answer: Any) -> None:
+    def reply(self, master: Master, code: str, answer: Any, asked_ms: int) -> None:
         """Send the answer back."""
-        self.ground.oracle.answers(master, self.request, code, answer)
+        self.ground.oracle.answers(master, self.request, code, answer, asked_ms)
         self.ground.network.request(master.name, self.node, 1, self.receive, master, code, answer)
 
     def receive(self, master: Master, code: str, answer: Any) -> None:

@@ -1,39 +1,164 @@
-"""Judges what clients and watchers were told, against what the database holds."""
+"""Judges what clients and watchers were told, against what the database holds.
+
+An answer rests on committed rows: what was accepted is there, then and at the end (1), and what was refused because of
+a state was in that state. Memory is ahead of the rows until the next commit and an answer waits for that, so it is
+judged when it is given. A Master that was deposed may be behind: its refusals promise nothing.
+"""
 
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.cells import Cells
+from tests.simulation.watchers import Watchers
 from tests.simulation.world import Broken
+from titan.core.changes import Insert
 from titan.core.commit import Batch
 from titan.core.events import News
+from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState, RunState
 
 if TYPE_CHECKING:
     from tests.simulation.ground import Ground
     from tests.simulation.master import Master
 
+EXTENDED = b"extended"
+
 
 class Callers:
-    """The judge of the answers."""
+    """The judge of the answers.
+
+    `keys`: the run of each key, as the rows say. `accepted`: the jobs that each run was told to have. `cancelled`:
+    runs and their generation, told to be. `final_since`: when each run that is over came to be, and
+    `reopened_at` when it was last opened again.
+    """
 
     def __init__(self, ground: "Ground") -> None:
         self.ground = ground
+        self.world = ground.world
         self.tables = ground.mirror.rows
+        self.cells = Cells(ground)
+        self.watchers = Watchers(ground)
+        self.epoch = 0
+        self.keys: dict[str, bytes] = {}
         self.submitted: dict[str, str] = {}
+        self.accepted: dict[str, dict[str, None]] = {}
+        self.cancelled: set[tuple[str, int]] = set()
+        self.final_since: dict[str, int] = {}
+        self.reopened_at: dict[str, int] = {}
+
+    def took_over(self, epoch: int) -> None:
+        """An epoch begins."""
+        self.epoch = epoch
 
     def committed(self, master: "Master", batch: Batch, results: list[Any]) -> None:
         """A batch is in the database."""
+        self.cells.committed(batch.operations, results)
+        self.watchers.committed(batch)
+        for change in batch.changes:
+            if change.table == "idempotency":
+                self._remembered(change.values["key"], change.values["answer"])
+            elif change.table == "runs":
+                self._run_changed(change.values["run_id"] if isinstance(change, Insert) else change.key[0])
+
+    def _remembered(self, key: str, answer: bytes) -> None:
+        if self.keys.setdefault(key, answer) != answer:
+            raise Broken("i3", f"{key} is remembered as {answer!r} after {self.keys[key]!r}")
+
+    def _run_changed(self, run_id: str) -> None:
+        row = self.tables["runs"][run_id,]
+        if row["state"] not in FINAL_RUN_STATES:
+            if self.final_since.pop(run_id, None) is not None:
+                self.reopened_at[run_id] = self.world.now
+            return
+        self.final_since.setdefault(run_id, self.world.now)
+        if row["state"] == RunState.COMPLETED and (run_id, row["generation"]) in self.cancelled:
+            raise Broken("i5", f"run {run_id} was told to be cancelled and is COMPLETED")
+
+    # Watchers
 
     def told(self, master: "Master", number: int, news: list[News]) -> None:
         """Watchers are told."""
+        self.watchers.told(master.machine.epoch, number, news)
 
-    def answers(self, master: "Master", request: Any, code: str, answer: Any) -> None:
+    # Answers
+
+    def answers(self, master: "Master", request: Any, code: str, answer: Any, asked_ms: int) -> None:
         """A Master answers; the answer may be lost."""
-        if request.name == "submit" and code == "ok":
-            run_id = answer.decode()
-            if self.submitted.setdefault(request.key, run_id) != run_id:
-                raise Broken("i3", f"{request.key} is {run_id} and {self.submitted[request.key]}")
-            for job in request.jobs:
-                if (run_id, job.job_id) not in self.tables["jobs"]:
-                    raise Broken("i1", f"{run_id} was accepted and has no {job.job_id}")
+        leads = master.machine.epoch == self.epoch
+        if code == "ok":
+            self._says_yes(request, answer, leads, asked_ms)
+        elif code == "conflict" and leads:
+            self._refuses(request, answer, asked_ms)
+
+    def _says_yes(self, request: Any, answer: Any, leads: bool, asked_ms: int) -> None:
+        match request.name:
+            case "submit":
+                run_id = answer.decode()
+                if self.submitted.setdefault(request.key, run_id) != run_id or self.keys.get(request.key) != answer:
+                    raise Broken("i3", f"{request.key} is {run_id}, not {self.submitted[request.key]}")
+                self._accepts(run_id, request)
+            case "extend":
+                if self.keys.get(request.key) != EXTENDED:
+                    raise Broken("i3", f"{request.key} is acknowledged and not remembered")
+                self._accepts(request.run_id, request)
+            case "retry":
+                row = self.tables["runs"][request.run_id,]
+                if row["generation"] < answer["generation"]:
+                    raise Broken("i1", f"generation {answer['generation']} of {request.run_id} is told and not there")
+            case "cancel" if leads:
+                self._cancels(request, answer["cancelled"], asked_ms)
+            case "store":
+                self.cells.answered(request.operation, answer)
+            case "read":
+                self.cells.read(request.cell, answer)
+
+    def _accepts(self, run_id: str, request: Any) -> None:
+        accepted = self.accepted.setdefault(run_id, {})
+        for job in request.jobs:
+            accepted[job.job_id] = None
+            if (run_id, job.job_id) not in self.tables["jobs"]:
+                raise Broken("i1", f"{job.job_id} of {run_id} was accepted and is not there")
+
+    def _cancels(self, request: Any, cancelled: bool, asked_ms: int) -> None:
+        """It is told to be cancelled, or that there is nothing to cancel any more."""
+        row = self.run_row(request.run_id)
+        if cancelled:
+            if row is None or not row["cancelled_on_request"]:
+                raise Broken("i5", f"a cancel of {request.run_id} is acknowledged and not in the database")
+            self.cancelled.add((request.run_id, row["generation"]))
+        elif not self._was_over(request.run_id, asked_ms):
+            job = self.tables["jobs"].get((request.run_id, request.job_id))
+            if not request.job_id or (job is not None and job["state"] not in FINAL_JOB_STATES):
+                raise Broken("i1", f"{request.run_id}/{request.job_id} lives and is told to be over")
+
+    def _refuses(self, request: Any, why: str, asked_ms: int) -> None:
+        run_id = request.parent[0] if request.name == "submit" else request.run_id
+        row = self.run_row(run_id)
+        state = row["state"] if row is not None else None
+        right = True
+        if "has not ended" in why:
+            right = self.final_since.get(run_id, self.world.now + 1) > asked_ms
+        elif "has ended" in why:
+            right = self._was_over(run_id, asked_ms)
+        elif "every job has completed" in why:
+            jobs = self.ground.mirror.jobs_of[run_id].values()
+            right = self.reopened_at.get(run_id, -1) >= asked_ms or all(
+                job["state"] == JobState.COMPLETED for job in jobs
+            )
+        elif "is taken" in why:
+            right = any((run_id, job.job_id) in self.tables["jobs"] for job in request.jobs)
+        elif "is being cancelled" in why and request.name == "extend":
+            right = row is not None and (row["cancel_requested"] or self._was_over(run_id, asked_ms))
+        if not right:
+            raise Broken("i1", f"{request.name} is refused, the run is {state}: {why}")
+
+    def _was_over(self, run_id: str, asked_ms: int) -> bool:
+        """Say whether there was, now or since a request came, no such run that lives."""
+        row = self.run_row(run_id)
+        return row is None or row["state"] in FINAL_RUN_STATES or self.reopened_at.get(run_id, -1) >= asked_ms
+
+    def run_row(self, run_id: str) -> dict[str, Any] | None:
+        """Return the row of a run that can be seen."""
+        row = self.tables["runs"].get((run_id,))
+        return None if row is None or row["state"] == RunState.STAGED else row
 
     def answered(self, request: Any, code: str, answer: Any) -> None:
         """A client has its answer."""
@@ -42,4 +167,16 @@ class Callers:
         """A job counts itself in `cell`."""
 
     def finish(self) -> None:
-        """Judge the whole."""
+        """Judge the whole: all that was accepted is there, and each run is that of one key."""
+        self.cells.finish()
+        for run_id, job_ids in self.accepted.items():
+            missing = [job_id for job_id in job_ids if (run_id, job_id) not in self.tables["jobs"]]
+            if missing or self.run_row(run_id) is None:
+                raise Broken("i1", f"{run_id} was accepted and lacks {missing}")
+        owners: dict[str, str] = {}
+        for (key,), row in self.tables["idempotency"].items():
+            if row["answer"] != EXTENDED and owners.setdefault(row["answer"].decode(), key) != key:
+                raise Broken("i3", f"{key} and {owners[row['answer'].decode()]} have one run")
+        for (run_id,), row in self.tables["runs"].items():
+            if row["state"] != RunState.STAGED and run_id not in owners:
+                raise Broken("i3", f"run {run_id} is there, and nobody's key tells of it")

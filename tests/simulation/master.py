@@ -397,6 +397,7 @@ class Master(Node):
                     ticket.reply(decision.refusal.code, decision.refusal.message)
             if ticket.settled is not None:
                 ticket.settled()
+        self.after_quietly(0, oracle.all_told, self.machine.epoch, order.number)
 
     def wake_waiting(self, decision: Decision) -> None:
         """Those who wait for the end of a run look again."""
@@ -529,7 +530,7 @@ class Master(Node):
         for message in frame:
             if isinstance(message, (Output, Dropped)):
                 if not self.muted and not self.output(known, message, chunks):
-                    return
+                    break
             elif isinstance(message, Renew):
                 if not self.muted:
                     self.keep(known, chunks)

@@ -37,6 +37,7 @@ class Oracle:
         """A Master has begun an epoch."""
         self.rows.took_over(master, epoch)
         self.hosts.took_over(epoch)
+        self.callers.took_over(epoch)
 
     def loaded(self, master: "Master", epoch: int, now: Now, snapshot: Snapshot) -> None:
         """It has loaded `snapshot` and leads; nothing that follows from the load is committed yet."""
@@ -86,6 +87,10 @@ class Oracle:
         """Watchers are told."""
         self.callers.told(master, number, news)
 
+    def all_told(self, epoch: int, number: int) -> None:
+        """That was all that follows from the batch."""
+        self.callers.watchers.all_told(epoch, number)
+
     def renewed(self, master: "Master", name: str, incarnation: str, heard: bool) -> None:
         """A renewal is answered; `heard`: a scheduler is there to hear of it."""
         self.rows.renewed(master, name, incarnation, heard)
@@ -98,10 +103,10 @@ class Oracle:
 
     # Clients
 
-    def answers(self, master: "Master", request: Any, code: str, answer: Any) -> None:
-        """A Master answers a request; the answer may be lost."""
+    def answers(self, master: "Master", request: Any, code: str, answer: Any, asked_ms: int) -> None:
+        """A Master answers a request that came to it at `asked_ms`; the answer may be lost."""
         self.rows.answers(request, code)
-        self.callers.answers(master, request, code, answer)
+        self.callers.answers(master, request, code, answer, asked_ms)
 
     def answered(self, request: Any, code: str, answer: Any) -> None:
         """A client has its answer."""

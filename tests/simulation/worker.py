@@ -208,6 +208,11 @@ class Worker(Node):
         """Return the boot clock, which is the host's."""
         return self.host.mono_ms()
 
+    def resume(self) -> None:
+        """It goes on, unless its whole machine stands still."""
+        if not self.host.paused:
+            super().resume()
+
     # Life and death
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.simulation.actions import Cancel, DrainIt, Extend, Retry, Store, Submit, Wait
+from tests.simulation.actions import Cancel, DrainIt, Extend, Read, Retry, Store, Submit, Wait
 from tests.simulation.asking import Asking
 from tests.simulation.faults import CHAOS_MS
 from tests.simulation.ground import Ground
@@ -336,6 +336,10 @@ class Workload:
             memo = IdempotencyKey(key, b"", 2**60)
             self.ask(Store(lambda now_ms, key=key, memo=memo: StoreCas(cell, seen, key, now_ms, memo)))
 
+    def read(self) -> None:
+        """Read a cell."""
+        self.ask(Read(f"cell-{self.world.between(1, 3)}"))
+
     def drain(self) -> None:
         """Drain a worker; somebody starts it anew later."""
         host = self.world.pick(self.ground.hosts)
@@ -361,5 +365,6 @@ ACTS: dict[str, tuple[int, Callable[[Workload], None]]] = {
     "extend": (2, Workload.extend),
     "put": (2, Workload.put),
     "swap": (2, Workload.swap),
+    "read": (2, Workload.read),
     "drain": (1, Workload.drain),
 }
