@@ -90,7 +90,10 @@ def is_made_of(batch: Batch, entries: Sequence[Entry]) -> bool:
     operations = [operation for entry in entries for operation in entry.operations]
     if any(a is not b for a, b in zip(operations, batch.operations, strict=True)):
         return False
-    return merged(change for entry in entries for change in entry.changes) == merged(batch.changes)
+    changes = [change for entry in entries for change in entry.changes]
+    if len(changes) == len(batch.changes) and all(a is b for a, b in zip(changes, batch.changes, strict=True)):
+        return True
+    return merged(changes) == merged(batch.changes)
 
 
 def merged(changes: Iterable[Change]) -> Merged:
