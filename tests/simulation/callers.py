@@ -41,6 +41,7 @@ class Callers:
         self.submitted: dict[str, str] = {}
         self.accepted: dict[str, dict[str, None]] = {}
         self.cancelled: set[tuple[str, int]] = set()
+        self.children: dict[tuple[str, str, int, str], str] = {}
         self.final_since: dict[str, int] = {}
         self.reopened_at: dict[str, int] = {}
 
@@ -95,6 +96,8 @@ class Callers:
                 if self.submitted.setdefault(request.key, run_id) != run_id or self.keys.get(request.key) != answer:
                     raise Broken("i3", f"{request.key} is {run_id}, not {self.submitted[request.key]}")
                 self._accepts(run_id, request)
+                if request.parent:
+                    self._is_child(run_id, request)
             case "extend":
                 if self.keys.get(request.key) != EXTENDED:
                     raise Broken("i3", f"{request.key} is acknowledged and not remembered")
@@ -109,6 +112,14 @@ class Callers:
                 self.cells.answered(request.operation, answer)
             case "read":
                 self.cells.read(request.cell, answer)
+
+    def _is_child(self, run_id: str, request: Any) -> None:
+        """A job is told its child run: the same in each attempt of its generation, for what it asks in one place."""
+        parent_id, job_id, fence = request.parent
+        generation = self.tables["attempts"][fence,]["generation"]
+        asked = (parent_id, job_id, generation, request.key.rpartition(".")[2])
+        if self.children.setdefault(asked, run_id) != run_id:
+            raise Broken("i3", f"{asked} has {run_id} below it, and {self.children[asked]}")
 
     def _accepts(self, run_id: str, request: Any) -> None:
         accepted = self.accepted.setdefault(run_id, {})
