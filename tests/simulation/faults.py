@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.simulation.ground import Ground
 
-CHAOS_MS = 120_000
+CHAOS_MS = 90_000
 
 
 class Rate:

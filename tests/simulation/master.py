@@ -337,7 +337,7 @@ class Master(Node):
         if wake_ms is None or (self.tick_at is not None and self.tick_at <= wake_ms):
             return
         self.tick_at = wake_ms
-        self.after_quietly(self.on_my_clock(max(0, wake_ms - self.mono_ms())), self.tick, wake_ms)
+        self.after(self.on_my_clock(max(0, wake_ms - self.mono_ms())), self.tick, wake_ms)
 
     def tick(self, wake_ms: int) -> None:
         """The time has come."""

@@ -62,7 +62,7 @@ class Process:
         """Go."""
         host, program = self.host, self.program
         for at_ms, size in program.prints:
-            host.after_quietly(at_ms, self.print, size)
+            host.after(at_ms, self.print, size)
         if program.acts:
             host.after(host.world.between(1, 20), self.act, 0)
         else:

@@ -318,7 +318,7 @@ class Worker(Node):
 
     def retry(self) -> None:
         """Come back after a while, drawn from a growing window."""
-        self.after_quietly(int(self.world.chance() * self.window_ms), self.connect)
+        self.after(int(self.world.chance() * self.window_ms), self.connect)
         self.window_ms = min(RETRY_MS_MAX, self.window_ms * 2)
 
     def heard(self, wire: Link, frame: list[MasterMessage]) -> None:

@@ -230,7 +230,7 @@ class Workload:
 
     def submit(self) -> None:
         """Submit a DAG."""
-        count = self.world.pick((1, 2, 4, 6, 9, 14, 20))
+        count = self.world.pick((1, 2, 3, 4, 6, 9, 14))
         request = Submit(self.ground, self.next_key(), self.jobs(count), staged=self.world.chance() < 0.2)
         self.ask(request)
 
@@ -354,17 +354,17 @@ class Workload:
 
 
 ACTS: dict[str, tuple[int, Callable[[Workload], None]]] = {
-    "submit": (10, Workload.submit),
+    "submit": (30, Workload.submit),
     "burst": (1, Workload.burst),
-    "bad_submit": (1, Workload.bad_submit),
-    "cancel": (2, Workload.cancel),
-    "cancel_job": (2, Workload.cancel_job),
-    "submit_unheard": (1, Workload.submit_unheard),
-    "retry": (4, Workload.retry),
-    "retry_old": (1, Workload.retry_old),
-    "extend": (2, Workload.extend),
-    "put": (2, Workload.put),
-    "swap": (2, Workload.swap),
-    "read": (2, Workload.read),
-    "drain": (1, Workload.drain),
+    "bad_submit": (3, Workload.bad_submit),
+    "cancel": (6, Workload.cancel),
+    "cancel_job": (6, Workload.cancel_job),
+    "submit_unheard": (3, Workload.submit_unheard),
+    "retry": (12, Workload.retry),
+    "retry_old": (3, Workload.retry_old),
+    "extend": (6, Workload.extend),
+    "put": (6, Workload.put),
+    "swap": (6, Workload.swap),
+    "read": (6, Workload.read),
+    "drain": (3, Workload.drain),
 }
