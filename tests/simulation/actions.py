@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.simulation.ground import Ground
-from tests.simulation.master import Master, Reply, Ticket
+from tests.simulation.master import Master
+from tests.simulation.ticket import Reply, Ticket
 from titan.core.changes import Insert
 from titan.core.commit import Entry
 from titan.core.events import (

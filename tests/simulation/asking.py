@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tests.simulation.ground import Ground
-from tests.simulation.master import Master, Reply
+from tests.simulation.master import Master
+from tests.simulation.ticket import Reply
 from tests.simulation.world import Node
 
 RESEND_MS = 5_000
