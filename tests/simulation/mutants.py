@@ -206,14 +206,14 @@ def _stale_leader(stack: ExitStack) -> None:
 
 
 def _generation_not_checked(stack: ExitStack) -> None:
-    def finish(self: Scheduler) -> Any:
-        decision = finished(self)
-        for change in decision.changes:
+    def fold(changes: list[Any]) -> Any:
+        written = folded(changes)
+        for change in written:
             if isinstance(change, Update):
                 change.expect.pop("generation", None)
-        return decision
+        return written
 
-    finished = _replace(stack, Scheduler, "_finish_decision", finish)
+    folded = _replace(stack, commit, "fold", fold)
 
 
 # Grants

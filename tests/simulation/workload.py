@@ -270,7 +270,9 @@ class Workload:
     def retry(self) -> None:
         """Retry a run, or a job of it, which may have completed; now and then two people do at once."""
         world = self.world
-        run_id = self.some_run(ended=True)
+        rows = self.ground.mirror.rows["runs"]
+        dead = [key[0] for key, row in rows.items() if row["ended_ms"] and row["jobs_dead"]]
+        run_id = world.pick(dead) if dead and world.chance() < 0.9 else self.some_run(ended=True)
         if run_id:
             named = [world.pick(list(self.ground.mirror.jobs_of[run_id]))] if world.chance() < 0.4 else ()
             for _ in range(world.between(1, 2)):
