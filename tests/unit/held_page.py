@@ -86,6 +86,7 @@ SECURITY = {
     13: "roles in one table",
     14: "a job's token acts on its own run and those below",
     19: "a token that ends is cut off at once, on open connections too",
+    22: "a job sees nothing of the environment that Titan was started in",
     23: "files and folders are private",
     25: "ids and names by one pattern",
     40: "a terminal is safe from what a job prints",

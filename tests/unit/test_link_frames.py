@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titan.master.link import LinkFault, check_hello, decode
+from titan.model.spec import JobSpec, decode_spec, encode_spec
 from titan.model.wire import (
     CLOSE_BAD_FRAME,
     CLOSE_PROTOCOL,
@@ -18,10 +19,13 @@ from titan.model.wire import (
     Renew,
     Started,
     WorkerMessage,
+    decode_master_frame,
+    decode_worker_frame,
     encode_frame,
 )
 
 HELLO = Hello("w", "inc", "boot", PROTOCOL, "0.1.0", ("GENERAL",), 2, (Held(1, True),))
+RETURNED = {"type": "returned", "fence": 1, "reason": "TT"}
 MAX = 1_000_000
 
 
@@ -51,6 +55,52 @@ def test_a_frame_is_a_list_of_messages() -> None:
 )
 def test_anything_else_closes_the_link(frame: bytes) -> None:
     assert fault_of(frame).code == CLOSE_BAD_FRAME
+
+
+GRANT = {
+    "type": "grant", "fence": 1, "run_id": "r", "job_id": "j", "generation": 1, "attempt": 1, "spec": b"",
+    "token": "t", "idempotency_key": "k", "agent_run_id": "a",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fence", [-1, 0, 2**63, 2**64 - 1, 1.5, "1", None, True])
+def test_s47_a_number_that_no_master_gives_is_refused(fence: object) -> None:
+    for message in (
+        GRANT | {"fence": fence},
+        {"type": "stop", "fence": fence},
+        {"type": "recall", "fence": fence},
+        {"type": "lend", "fence": fence, "on": True},
+        {"type": "ack", "ended": [fence]},
+        {"type": "ack", "log_offsets": {fence: 1}},
+        {"type": "welcome", "epoch": 1, "stop": [fence]},
+        {"type": "welcome", "epoch": 1, "log_offsets": {fence: 1}},
+    ):
+        with pytest.raises(msgspec.DecodeError):
+            decode_master_frame(msgspec.msgpack.encode([message]))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        GRANT | {"token": "t" * 1025},
+        GRANT | {"spec": "text"},
+        {"type": "welcome", "epoch": -1},
+        {"type": "welcome", "epoch": 1, "log_offsets": {1: -1}},
+        {"type": "exec", "argv": ["/bin/sh"]},
+    ],
+)
+def test_s47_words_that_no_master_says_are_refused(message: object) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_master_frame(msgspec.msgpack.encode([message]))
+
+
+def test_s47_a_text_that_is_not_utf8_is_refused_like_anything_else() -> None:
+    for decoded, whole in ((decode_master_frame, GRANT | {"token": "TT"}), (decode_worker_frame, RETURNED)):
+        frame = msgspec.msgpack.encode([whole]).replace(b"TT", b"\xff\xfe")
+        with pytest.raises(msgspec.DecodeError, match="UTF-8"):
+            decoded(frame)
+    with pytest.raises(msgspec.DecodeError, match="UTF-8"):
+        decode_spec(encode_spec(JobSpec("TT", "f")).replace(b"TT", b"\xff\xfe"))
 
 
 @given(st.binary(max_size=200))

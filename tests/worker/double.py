@@ -67,6 +67,7 @@ class MasterDouble:
         self.answers_renewals = True
         self.stores_output = True
         self.holds_fetches = False
+        self.answers_hello: Callable[[Hello], Welcome] | None = None
         self._released = asyncio.Event()
         self.blobs: dict[str, bytes] = {}
         self._fence = 0
@@ -270,7 +271,8 @@ class MasterDouble:
                 offsets = {held.fence: self.received(held.fence) for held in first.attempts}
                 stop = tuple(held.fence for held in first.attempts if held.fence in self.unwanted)
                 self._changed.notify_all()
-            await socket.send(encode_frame([Welcome(epoch=1, stop=stop, log_offsets=offsets)]))
+            welcome = Welcome(epoch=1, stop=stop, log_offsets=offsets)
+            await socket.send(encode_frame([self.answers_hello(first) if self.answers_hello else welcome]))
             with self._changed:
                 self._sockets.add(socket)
                 self._changed.notify_all()

@@ -26,6 +26,7 @@ from titan.worker.launcher import frames, record
 from titan.worker.launcher.frames import Record, Renewed, Report, Start, boot_ms
 from titan.worker.logs import Logs
 from titan.worker.outbox import Outbox
+from titan.worker.policy import Policy
 from titan.worker.scripts import Scripts
 from titan.worker.workspace import Workspaces
 
@@ -62,7 +63,7 @@ class Recorder:
 class Bench:
     """Attempts with everything real around them but the launcher and the Master."""
 
-    def __init__(self, folder: Path, devices: tuple[Device, ...] = ()) -> None:
+    def __init__(self, folder: Path, devices: tuple[Device, ...] = (), policy: Policy | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.folder = folder
         self.link = WorkerLink(2)
@@ -84,6 +85,7 @@ class Bench:
             Devices(devices, folder / "gpu", loop.call_later),
             "/the/python",
             Limits(),
+            policy or Policy(),
             changed=self.changed.set,
             say=self.said.append,
         )
@@ -115,7 +117,12 @@ class Bench:
             await asyncio.wait_for(self.changed.wait(), 30)
 
 
-def bench(monkeypatch: pytest.MonkeyPatch, folder: Path, story: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+def bench(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    story: Callable[[Bench], Coroutine[Any, Any, None]],
+    policy: Policy | None = None,
+) -> None:
     """Run `story` on a bench in an event loop of its own."""
     monkeypatch.setattr(attempts_module, "LauncherProcess", Recorder)
     monkeypatch.setattr(attempts_module, "GIVE_BACK_DELAY_S", 0)
@@ -124,7 +131,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, folder: Path, story: Callable[[Bench]
     monkeypatch.setattr(attempts_module, "kill_all_children", lambda: None)
 
     async def play() -> None:
-        here = Bench(folder)
+        here = Bench(folder, policy=policy)
         try:
             await story(here)
         finally:
@@ -211,7 +218,7 @@ def test_f40_a_full_disk_or_table_gives_the_attempt_back_with_its_reason(
         def full(*_: object) -> None:
             raise OSError(code, os.strerror(code))
 
-        monkeypatch.setattr("shutil.copyfile", full)
+        monkeypatch.setattr(os, "sendfile", full)
         here.grant(1)
         assert await here.next(Returned) == Returned(1, f"no folder for it can be made here: {os.strerror(code)}")
         monkeypatch.undo()
@@ -387,6 +394,10 @@ def test_f52_what_a_killed_launcher_could_not_start_goes_back(monkeypatch: pytes
         {"env": {"A=B": "c"}},
         {"env": {"TITAN_TOKEN": "stolen"}},
         {"script": "../../../etc/passwd"},
+        {"script": ""},
+        {"args": ("x" * 200_000,)},
+        {"timeout_s": float("nan")},
+        {"lease_s": 2**62},
     ],
 )
 def test_s47_a_description_that_no_master_should_send_starts_nothing(
@@ -400,3 +411,90 @@ def test_s47_a_description_that_no_master_should_send_starts_nothing(
 
     bench(monkeypatch, tmp_path, story)
     assert list((tmp_path / "jobs").iterdir()) == []
+
+
+@pytest.mark.parametrize("field", ["token", "run_id", "job_id", "idempotency_key"])
+def test_s47_a_grant_that_no_program_could_be_told_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str
+) -> None:
+    async def story(here: Bench) -> None:
+        grant = Grant(1, "r", "j", 1, 1, encode_spec(SPEC), "t", "k", "a")
+        here.attempts.obey(here.link.grant(msgspec.structs.replace(grant, **{field: "a\0b"})))
+        assert (await here.next(Ended)).cause == "start_failed"
+        assert len(here.launcher.orders) == 1
+
+    bench(monkeypatch, tmp_path, story)
+
+
+def test_s47_refusals_are_told_and_do_not_flood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(attempts_module, "REFUSALS_SAID", 2)
+    monkeypatch.setattr(attempts_module, "REFUSALS_EACH", 5)
+
+    async def story(here: Bench) -> None:
+        for fence in range(1, 8):
+            here.grant(fence, msgspec.structs.replace(SPEC, filename=".."))
+            await here.next(Ended)
+        assert here.said == [
+            "refused attempt 1 of job 'j': filename '..' names no file",
+            "refused attempt 2 of job 'j': filename '..' names no file",
+            "refused attempt 5 of job 'j' (number 5): filename '..' names no file",
+        ]
+
+    bench(monkeypatch, tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("content", "filename", "allowed", "reason"),
+    [
+        (b"print()", "job.py", ("python",), ""),
+        (b"print()", "job.py", ("/bin/sh",), "'job.py' runs by 'python'"),
+        (b"#!/bin/sh\n", "job.sh", ("/bin/sh", "python"), ""),
+        (b"#! \t/bin/sh -e\n", "job.sh", ("/bin/sh",), ""),
+        (b"#!/bin/bash\n", "job.sh", ("/bin/sh",), "'job.sh' runs by '/bin/bash'"),
+        (b"#!/bin/sh/../bash\n", "job.sh", ("/bin/sh",), "'job.sh' runs by '/bin/sh/../bash'"),
+        (b"\x7fELF", "job", ("/bin/sh", "python"), "it is a program without a #! line"),
+        (b"#!" + b" " * 300 + b"/bin/sh", "job", ("/bin/sh",), "it is a program without a #! line"),
+    ],
+)
+@pytest.mark.parametrize("large", [False, True])
+def test_s47_only_what_its_owner_allows_runs_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    content: bytes,
+    filename: str,
+    allowed: tuple[str, ...],
+    reason: str,
+    large: bool,
+) -> None:
+    # A large one is looked at by the slow way.
+    data = content + b"\n" * (attempts_module.COPIED_AT_ONCE_BYTES if large else 0)
+    sha256 = hashlib.sha256(data).hexdigest()
+
+    async def story(here: Bench) -> None:
+        (tmp_path / "scripts" / sha256).write_bytes(data)
+        here.launcher.ordered.clear()
+        here.grant(1, msgspec.structs.replace(SPEC, filename=filename, script=sha256))
+        if not reason:
+            await here.launcher.ordered.wait()
+            assert isinstance(here.launcher.orders[-1], Start)
+            return
+        ended = await here.next(Ended)
+        expected = f"{reason}: this worker allows {', '.join(allowed)} only (--allow-interpreter)"
+        assert ended.detail == f"could not start: {expected}"
+        assert here.said == [f"refused attempt 1 of job 'j': {expected}"]
+        assert len(here.launcher.orders) == 1
+
+    bench(monkeypatch, tmp_path, story, Policy(allowed))
+
+
+@pytest.mark.parametrize(("asked_s", "timeout_ms"), [(None, 60_000), (3600.0, 60_000), (60.0, 60_000), (2.0, 2_000)])
+def test_s47_no_job_runs_longer_than_its_owner_allows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked_s: float | None, timeout_ms: int
+) -> None:
+    async def story(here: Bench) -> None:
+        here.grant(1, msgspec.structs.replace(SPEC, timeout_s=asked_s))
+        start = here.launcher.orders[-1]
+        assert isinstance(start, Start)
+        assert start.timeout_ms == timeout_ms
+
+    bench(monkeypatch, tmp_path, story, Policy(timeout_s_max=60.0))

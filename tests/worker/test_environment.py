@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
+from titan.worker.environment import own_environment
 
 SHOW = "import json, os\nprint(json.dumps(dict(os.environ)))\n"
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "cloud", "TITAN_HOME": "/h", "EDITOR": "vi", "LC_TIME": "C", "TZ": "UTC"}
@@ -48,6 +49,32 @@ def test_the_environment_is_what_the_contract_lists(master: MasterDouble, start_
         "TITAN_IDEMPOTENCY_KEY": f"key-of-job-{fence}",
         "TITAN_WORKDIR": f"{worker.folder}/jobs/{fence}",
     }
+
+
+def test_s22_no_secret_of_whoever_started_the_worker_reaches_a_job(
+    master: MasterDouble, start_worker: StartWorker
+) -> None:
+    names = ("AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "PGPASSWORD", "TITAN_TOKEN", "TITAN_URL", "EDITOR")
+    start_worker(environ=dict.fromkeys(names, "canary-in-the-worker"))
+    ended, log = master.run(
+        "import os\n"
+        "print(dict(os.environ))\n"
+        "launcher = open(f'/proc/{os.getppid()}/environ', 'rb').read()\n"
+        "print('launcher:', launcher)\n"
+    )
+    assert ended.exit_code == 0
+    assert "canary" not in log
+    assert log.endswith("launcher: b''\n")
+
+
+def test_s22_a_worker_is_started_with_no_more_than_it_needs() -> None:
+    shell = {
+        **WORKERS, "LC_ALL": "C", "TITAN_HOME": "/h", "TITAN_LIMIT_SLICE_MS": "5", "CUDA_VISIBLE_DEVICES": "0",
+        "EDITOR": "vi", "AWS_SECRET_ACCESS_KEY": "cloud", "TITAN_TOKEN": "admin", "PYTHONPATH": "/p", "LD_PRELOAD": "x",
+    }  # fmt: skip
+    assert set(shell) - set(own_environment(shell, ["EDITOR", "NO_SUCH"])) == {
+        "AWS_SECRET_ACCESS_KEY", "TITAN_TOKEN", "PYTHONPATH", "LD_PRELOAD",
+    }  # fmt: skip
 
 
 def test_the_sdk_is_importable_and_nothing_else_of_ours(master: MasterDouble, worker: WorkerProcess) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
 from titan.model.wire import Dropped
+from titan.worker import spool as spool_module
 from titan.worker.logs import Logs
 from titan.worker.spool import HEADER_BYTES, Spool
 
@@ -153,14 +154,15 @@ def test_of_a_log_over_its_head_nothing_is_missing_and_what_is_live_is_its_head(
     assert loop.holes == []
 
 
-def test_f9_a_full_disk_is_told_and_blocks_nobody(logs: Logs, loop: Loop, tmp_path: Path) -> None:
+def test_f9_a_full_disk_is_told_and_blocks_nobody(logs: Logs, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "_new_file", lambda _: os.open("/dev/full", os.O_RDWR))
     writing = begin(logs, 1)
-    (tmp_path / "spool" / "1").symlink_to("/dev/full")
     for _ in range(30):
         os.write(writing, b"x" * 10_000)
     os.close(writing)
     assert finish(logs, loop, 1, "exit 1") == b"\n[titan] exit 1\n"
     assert loop.holes == [(1, 0, 300_000, "the worker's disk: No space left on device")]
+    monkeypatch.undo()
     other = begin(logs, 2)
     os.write(other, b"fine")
     os.close(other)

@@ -100,7 +100,9 @@ def test_scripts_that_no_job_used_for_long_go(master: MasterDouble, tmp_path: Pa
         path.write_text("x")
         long_ago = path.stat().st_mtime - UNUSED_KEPT_S - 60
         os.utime(path, (long_ago, long_ago))
-    assert scripts.kept(paths[1].name) == paths[1]
+    kept = scripts.kept(paths[1].name)
+    assert kept is not None
+    assert kept.samefile(paths[1])
     scripts.sweep()
     assert [path.exists() for path in paths] == [False, True]
 

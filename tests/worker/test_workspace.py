@@ -1,15 +1,23 @@
 """Folders of jobs: made fresh, removed whole, and nothing outside them ever touched."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from titan.model.spec import JobSpec
-from titan.worker.workspace import KEPT_AFTER_FAILURE_S, SHARED_KEPT_S, Workspaces, command
+from titan.worker import workspace
+from titan.worker.logs import Logs
+from titan.worker.scripts import Scripts
+from titan.worker.spool import Spool
+from titan.worker.workspace import FOLDERS, KEPT_AFTER_FAILURE_S, SHARED_KEPT_S, Grave, Workspaces, command
 
 SPEC = JobSpec(job_id="j", filename="etl/job.py")
 
@@ -211,3 +219,121 @@ def test_the_command_is_exact(filename: str, args: tuple[str, ...], expected: li
 
 def _modes(root: Path) -> dict[str, int]:
     return {str(path): path.lstat().st_mode for path in sorted(root.rglob("*"))}
+
+
+def test_s48_what_nobody_may_lose_is_refused_wherever_it_is_found(
+    workspaces: Workspaces, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / "deep").mkdir(parents=True)
+    (home / "deep" / "file").write_text("precious")
+    monkeypatch.setenv("HOME", str(home))
+    grave = Grave(tmp_path / "w" / "removing")
+    root = os.open(tmp_path, os.O_RDONLY)
+    for name in ("home", "w"):
+        with pytest.raises(OSError, match="no job may take with it"):
+            grave.bury(name, root)
+    for name in ("", ".", "..", "w/jobs", "/"):
+        with pytest.raises(OSError, match="names no entry"):
+            grave.bury(name, root)
+    os.close(root)
+    # A job that could move it below its own folder has not had it removed.
+    folder = Path(workspaces.make(1, SPEC, script))
+    home.rename(folder / "home")
+    os.close(os.open(tmp_path / "w" / "removing", os.O_RDONLY))
+    jobs = os.open(tmp_path / "w" / "jobs", os.O_RDONLY)
+    with pytest.raises(OSError, match="no job may take with it"):
+        grave.bury("1", jobs)
+    os.close(jobs)
+    assert [path.read_text() for path in tmp_path.rglob("file")] == ["precious"]
+
+
+def test_s48_what_a_job_put_in_the_place_of_our_folders_leads_nowhere(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("7", "a" * 64):
+        (outside / name).write_text("precious")
+        os.utime(outside / name, (0, 0))
+    before = _modes(outside)
+    root = tmp_path / "w"
+    root.mkdir()
+    for name in FOLDERS:
+        (root / name).symlink_to(outside)
+    (root / "removing").symlink_to(outside)
+    (root / "outbox.3" / "deep").mkdir(parents=True)
+    workspaces = Workspaces(root)
+    workspaces.remove_unused_shared()
+    assert workspaces.expired(()) == []
+    assert all((root / name).is_dir() and not (root / name).is_symlink() for name in FOLDERS)
+    assert not (root / "outbox.3").exists()
+    for make in (_logs, _scripts):
+        with make(root / "swapped") as swap:
+            (root / "swapped").rename(root / "aside")
+            (root / "swapped").symlink_to(outside)
+            swap()
+        (root / "swapped").unlink()
+        # A link that is there at the start is not taken for the folder.
+        (root / "swapped").symlink_to(outside)
+        with pytest.raises(NotADirectoryError), make(root / "swapped"):
+            raise AssertionError
+        (root / "swapped").unlink()
+        shutil.rmtree(root / "aside")
+    assert [path.read_text() for path in outside.iterdir()] == ["precious", "precious"]
+    assert _modes(outside) == before
+
+
+@contextmanager
+def _logs(folder: Path) -> Iterator[Callable[[], object]]:
+    logs = Logs(folder, lambda call, *told: call(*told), lambda _: None, lambda *_: None)
+
+    def swapped() -> None:
+        reading, writing = os.pipe()
+        os.write(writing, b"of the job")
+        os.close(writing)
+        logs.add(7, reading)
+        done = threading.Event()
+        logs.finish(7, "", lambda _: done.set())
+        assert done.wait(30)
+        assert logs.read(7, 0, 10) == b"of the job"
+        logs.forget(7)
+
+    try:
+        yield swapped
+    finally:
+        logs.close()
+
+
+@contextmanager
+def _scripts(folder: Path) -> Iterator[Callable[[], object]]:
+    yield Scripts(folder, str, str).sweep
+
+
+def test_s48_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "spool").symlink_to("precious")
+    spool = Spool(tmp_path / "spool", 100)
+    spool.append(memoryview(b"of the job"))
+    spool.close()
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not (tmp_path / "spool").is_symlink()
+
+
+def test_a_folder_that_is_filled_without_end_is_given_up(workspaces: Workspaces, script: Path) -> None:
+    folder = Path(workspaces.make(1, SPEC, script))
+    real, filled = os.rmdir, []
+
+    class Filling:
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+        def rmdir(self, name: str, *, dir_fd: int) -> None:
+            filled.append(name)
+            os.close(os.open(f"{name}/again", os.O_CREAT, 0o600, dir_fd=dir_fd))
+            real(name, dir_fd=dir_fd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workspace, "os", Filling())
+        with pytest.raises(OSError, match="not empty"):
+            workspaces.remove(1)
+    assert len(filled) == workspace.LOOKS_MAX
+    assert not folder.exists()

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -39,11 +39,15 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Program:
-    """One child: its name for people, the arguments of its interpreter, and how long its end may take."""
+    """One child: its name for people, the arguments of its interpreter, and how long its end may take.
+
+    `environment` is `clean_environment()` unless said.
+    """
 
     name: str
     arguments: tuple[str, ...]
     grace_s: float
+    environment: Mapping[str, str] | None = None
 
 
 class Child:
@@ -163,7 +167,7 @@ class Supervisor:
         ]  # fmt: skip
         child.process = subprocess.Popen(
             command,
-            env=clean_environment(),
+            env=clean_environment() if child.program.environment is None else child.program.environment,
             stdin=subprocess.DEVNULL,
             stdout=2,
             pass_fds=(self._parent_pipe, writing),

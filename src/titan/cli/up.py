@@ -18,6 +18,7 @@ from titan.cli.output import Output, plural
 from titan.cli.supervise import MASTER_GRACE_S, WORKER_GRACE_S, Program, Supervisor
 from titan.model.limits import Limits
 from titan.model.spec import GENERAL
+from titan.worker.environment import own_environment
 from titan_sdk.discovery import DEFAULT_HOST, DEFAULT_PORT, home_folder
 from titan_sdk.errors import Invalid
 
@@ -115,10 +116,11 @@ def command(
     orphans = Orphans()
     orphans.adopt()
     ca = files.ca if files else ""
+    shell = own_environment(os.environ)
     worker = _worker_arguments(home, place.url, ca, slots, capabilities, no_general)
     supervisor = Supervisor(
         Program("the Master", _master_arguments(home, place, files), MASTER_GRACE_S),
-        [Program(f"worker {number + 1}", worker, WORKER_GRACE_S) for number in range(workers)],
+        [Program(f"worker {number + 1}", worker, WORKER_GRACE_S, shell) for number in range(workers)],
         on_ready=ready,
         on_start=started,
         say=lambda text: out.talk(f"titan: {text}"),

@@ -9,8 +9,11 @@ import click
 from titan.cli.ask import Document, Master
 from titan.cli.options import ListsCommand, common, worker_options
 from titan.cli.output import Output, plural
-from titan.cli.supervise import clean_environment
+from titan.core.link import LENT_MAX
 from titan.model.ids import job_id_problem
+from titan.model.limits import DEFAULT_LIMITS
+from titan.worker.environment import own_environment
+from titan.worker.policy import PYTHON
 from titan_sdk.discovery import Finder, home_folder
 from titan_sdk.errors import Invalid
 
@@ -46,6 +49,25 @@ def command() -> None:
     help="A file with the token; the home's unless said.",
 )
 @click.option("--pass-env", metavar="A,B", help="Variables of this shell that jobs shall see.")
+@click.option(
+    "--allow-interpreter",
+    "interpreters",
+    multiple=True,
+    metavar="PATH",
+    help="What may run jobs, whatever the Master asks: a path, or `python` for .py files. Anything unless said.",
+)
+@click.option(
+    "--timeout-max",
+    type=click.FloatRange(0.001, DEFAULT_LIMITS.timeout_s_max),
+    metavar="SECONDS",
+    help="No job runs longer here, whether it has a timeout or not.",
+)
+@click.option(
+    "--lend-max",
+    type=click.IntRange(0, LENT_MAX),
+    metavar="N",
+    help="Jobs that may begin beyond the slots while others wait for runs below them; 64 unless said.",
+)
 @click.option("--debug", is_flag=True, expose_value=False, help="Add the traceback to an error.")
 @worker_options
 def start(
@@ -54,6 +76,9 @@ def start(
     name: str | None,
     token_file: Path | None,
     pass_env: str | None,
+    interpreters: tuple[str, ...],
+    timeout_max: float | None,
+    lend_max: int | None,
     slots: int | None,
     capabilities: tuple[str, ...],
     no_general: bool,
@@ -64,7 +89,12 @@ def start(
     problem = job_id_problem(name, "worker name") if name is not None else None
     if problem:
         raise click.UsageError(problem)
+    for path in interpreters:
+        if path != PYTHON and not os.path.isabs(path):
+            raise click.UsageError(f"--allow-interpreter {path}: give {PYTHON}, or a path from the root, like /bin/sh")
     given = {
+        "--timeout-max": None if timeout_max is None else str(timeout_max),
+        "--lend-max": None if lend_max is None else str(lend_max),
         "--name": name,
         "--token-file": str(token_file.resolve()) if token_file else None,
         "--pass-env": pass_env,
@@ -73,9 +103,11 @@ def start(
     words = [word for url in _addresses(joins) for word in ("--join", url)]
     words += [word for option, value in given.items() if value is not None for word in (option, value)]
     words += [word for tag in capabilities for word in ("--capability", tag)]
+    words += [word for path in interpreters for word in ("--allow-interpreter", path)]
     words += ["--no-general"] if no_general else []
     command_line = [sys.executable, "-P", "-m", "titan.worker", "--home", home_folder(os.environ), *words]
-    os.execve(sys.executable, command_line, clean_environment())  # noqa: S606 - our own interpreter and module
+    kept = own_environment(os.environ, (pass_env or "").split(","))
+    os.execve(sys.executable, command_line, kept)  # noqa: S606 - our own interpreter and module
 
 
 def _addresses(joins: tuple[str, ...]) -> list[str]:

@@ -48,6 +48,9 @@ UNWANTED_GRACE_MS = 5_000
 # Enough to bridge the way to the Master and back between short jobs; what waits here nobody else can start.
 WAITING_MAX = 64
 LENT_MAX = 64
+# Held in all, those included whose end the Master has not acknowledged: one that never does must not fill our memory.
+HELD_MAX = 10_000
+WAITING_BYTES_MAX = 32 * 1024 * 1024
 # A grant that comes again after it was let go of must not run again. Only a link that repeats itself sends one.
 GONE_MAX = 10_000
 
@@ -123,11 +126,13 @@ class WorkerLink:
     """Everything one worker process holds.
 
     `answered_ms` is the send time of the last answered renewal, `epoch` the Master's of the last welcome,
-    `draining` whether anything more is started.
+    `draining` whether anything more is started. At most `lent_max` slots are lent at once, whatever the Master asks.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, lent_max: int = LENT_MAX) -> None:
         self.slots = slots
+        self._lent_max = lent_max
+        self._waiting_bytes = 0
         self.answered_ms = 0
         self.epoch = 0
         self.online = False
@@ -221,11 +226,16 @@ class WorkerLink:
             self._say(Returned(fence, "the worker was granted this attempt before"))
         elif self.draining:
             self._say(Returned(fence))
+        elif len(self._attempts) >= self.slots + HELD_MAX:
+            self._say(Returned(fence, f"{len(self._attempts)} attempts are held at the worker already"))
+        elif self._waiting_bytes + len(message.spec) > WAITING_BYTES_MAX:
+            self._say(Returned(fence, f"{self._waiting_bytes} bytes of attempts wait at the worker already"))
         elif len(self._waiting) >= self.slots + WAITING_MAX:
             self._say(Returned(fence, f"{len(self._waiting)} attempts wait at the worker already"))
         else:
             self._attempts[fence] = _Attempt()
             self._waiting[fence] = (-_priority(message), fence, message)
+            self._waiting_bytes += len(message.spec)
         return self._next_waiting()
 
     def recall(self, message: Recall) -> list[Order]:
@@ -243,7 +253,7 @@ class WorkerLink:
         attempt = self._attempts.get(message.fence)
         if attempt is not None and attempt.handed and attempt.ended is None and not attempt.unwanted:
             lent = sum(other.lent for other in self._attempts.values())
-            attempt.lent = message.on and (attempt.lent or lent < LENT_MAX)
+            attempt.lent = message.on and (attempt.lent or lent < self._lent_max)
         return self._next_waiting()
 
     def stop(self, message: Stop) -> list[Order]:
@@ -385,6 +395,11 @@ class WorkerLink:
         return len(self._waiting)
 
     @property
+    def unsaid(self) -> int:
+        """How many short messages wait to be sent."""
+        return len(self._control)
+
+    @property
     def owes(self) -> bool:
         """Whether the Master has not let go of all that was held, or there is something left to say."""
         return bool(self._attempts or self._control)
@@ -407,7 +422,8 @@ class WorkerLink:
         self._gone[fence] = None
         if len(self._gone) > GONE_MAX:
             del self._gone[next(iter(self._gone))]
-        self._waiting.pop(fence, None)
+        if fence in self._waiting:
+            self._waiting_bytes -= len(self._waiting.pop(fence)[2].spec)
         self._in_flight -= bytes_between(attempt.holes, attempt.log_acked, attempt.log_sent)
         self._output.pop(fence, None)
         self._ends.pop(fence, None)
@@ -433,6 +449,7 @@ class WorkerLink:
         orders: list[Order] = []
         for _, fence, grant in heapq.nsmallest(free, self._waiting.values()):
             del self._waiting[fence]
+            self._waiting_bytes -= len(grant.spec)
             orders.append(Prepare(grant))
         return orders
 
@@ -459,6 +476,6 @@ class WorkerLink:
 def _priority(grant: Grant) -> int:
     try:
         return _URGENCY.decode(grant.spec).priority
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         # Its start will say what is wrong with it, and takes no time.
         return 1

@@ -43,4 +43,12 @@ def shown(text: str, chars_max: int = 60) -> str:
     return ascii(text if len(text) <= chars_max else text[: chars_max - 3] + "...")
 
 
+def one_line(text: str) -> str:
+    """Return `text` as one harmless line: control characters, newlines and marks of direction escaped."""
+    if text.isprintable() and not _UNSAFE.search(text):
+        return text
+    return _UNSAFE.sub(lambda match: ascii(match.group())[1:-1], text)
+
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -81,8 +81,11 @@ def encode_spec(spec: JobSpec) -> bytes:
 
 
 def decode_spec(data: bytes) -> JobSpec:
-    """Return the spec stored as `data`. Raises msgspec.ValidationError when it is not one."""
-    return _DECODER.decode(data)
+    """Return the spec stored as `data`. Raises msgspec.DecodeError when it is not one."""
+    try:
+        return _DECODER.decode(data)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError("a text is not UTF-8") from error
 
 
 def read_job(raw: object, limits: Limits, problems: list[Problem]) -> JobSpec | None:

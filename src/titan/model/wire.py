@@ -6,10 +6,15 @@ nothing is ever guessed. Times are milliseconds since the epoch, for people; not
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
 PROTOCOL = 1
+# What a Master may say: a number that the database, the launcher and a file's name can hold, and short words.
+Fence = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Word = Annotated[str, msgspec.Meta(max_length=1024)]
 CLOSE_BAD_FRAME = 4400
 CLOSE_DENIED = 4401
 CLOSE_REPLACED = 4409
@@ -115,41 +120,41 @@ class Renew(msgspec.Struct, frozen=True, tag="renew", gc=False):
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     """Master: you are in. `stop` are attempts you hold and must end without reporting; nobody wants them."""
 
-    epoch: int
-    stop: tuple[int, ...] = ()
-    log_offsets: dict[int, int] = {}
+    epoch: Offset
+    stop: tuple[Fence, ...] = ()
+    log_offsets: dict[Fence, Offset] = {}
 
 
 class Grant(msgspec.Struct, frozen=True, tag="grant"):
     """Master: run this attempt. `spec` is an encoded JobSpec; its script is fetched by hash if not cached."""
 
-    fence: int
-    run_id: str
-    job_id: str
-    generation: int
-    attempt: int
+    fence: Fence
+    run_id: Word
+    job_id: Word
+    generation: Offset
+    attempt: Offset
     spec: bytes
-    token: str
-    idempotency_key: str
-    agent_run_id: str
+    token: Word
+    idempotency_key: Word
+    agent_run_id: Word
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop", gc=False):
     """Master: end it. Not started: `Returned`. Started: TERM, 10 s, KILL, then `Ended` with cause "cancelled"."""
 
-    fence: int
+    fence: Fence
 
 
 class Recall(msgspec.Struct, frozen=True, tag="recall", gc=False):
     """Master: give it back if it was not handed to the launcher. `Returned` says it was not, `Started` that it was."""
 
-    fence: int
+    fence: Fence
 
 
 class Lend(msgspec.Struct, frozen=True, tag="lend", gc=False):
     """Master: this attempt waits for a run below it, and its slot may serve another (`on`), or does so no more."""
 
-    fence: int
+    fence: Fence
     on: bool
 
 
@@ -160,8 +165,8 @@ class Drain(msgspec.Struct, frozen=True, tag="drain", gc=False):
 class Ack(msgspec.Struct, frozen=True, tag="ack", gc=False):
     """Master: durable. `ended` may be forgotten; logs may be forgotten up to the offset."""
 
-    ended: tuple[int, ...] = ()
-    log_offsets: dict[int, int] = {}
+    ended: tuple[Fence, ...] = ()
+    log_offsets: dict[Fence, Offset] = {}
 
 
 class RenewAck(msgspec.Struct, frozen=True, tag="renew_ack", gc=False):
@@ -184,6 +189,7 @@ CAUSES = (
 WorkerMessage = Hello | Started | Output | Dropped | Ended | Returned | Draining | Renew
 MasterMessage = Welcome | Grant | Recall | Stop | Lend | Drain | Ack | RenewAck
 
+_NO_TEXT = "a text is not UTF-8"
 _ENCODER = msgspec.msgpack.Encoder()
 _WORKER_FRAME = msgspec.msgpack.Decoder(list[WorkerMessage])
 _MASTER_FRAME = msgspec.msgpack.Decoder(list[MasterMessage])
@@ -196,9 +202,15 @@ def encode_frame(messages: Sequence[WorkerMessage] | Sequence[MasterMessage]) ->
 
 def decode_worker_frame(data: bytes) -> list[WorkerMessage]:
     """Return what a worker sent. Raises msgspec.DecodeError (ValidationError below it) on anything else."""
-    return _WORKER_FRAME.decode(data)
+    try:
+        return _WORKER_FRAME.decode(data)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(_NO_TEXT) from error
 
 
 def decode_master_frame(data: bytes) -> list[MasterMessage]:
     """Return what a Master sent. Raises msgspec.DecodeError (ValidationError below it) on anything else."""
-    return _MASTER_FRAME.decode(data)
+    try:
+        return _MASTER_FRAME.decode(data)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(_NO_TEXT) from error

@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from titan.core.link import LENT_MAX
 from titan.model.ids import job_id_problem
+from titan.model.limits import DEFAULT_LIMITS
 from titan.model.spec import GENERAL
+from titan.worker.policy import PYTHON, Policy
 from titan.worker.process import EXIT_REFUSED, Config, NameTaken, serve, take_name
 
 SLOTS_MAX = 10_000
@@ -29,6 +32,28 @@ def _id(what: str) -> Callable[[str], str]:
 def _slots(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= SLOTS_MAX:
         raise argparse.ArgumentTypeError(f"give 1 to {SLOTS_MAX}")
+    return int(text)
+
+
+def _interpreter(text: str) -> str:
+    if text != PYTHON and not os.path.isabs(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {PYTHON} nor a path from the root, like /bin/sh")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= DEFAULT_LIMITS.timeout_s_max:
+        raise argparse.ArgumentTypeError(f"give 0.001 to {DEFAULT_LIMITS.timeout_s_max:.12g} seconds")
+    return value
+
+
+def _lent(text: str) -> int:
+    if not text.isdecimal() or int(text) > LENT_MAX:
+        raise argparse.ArgumentTypeError(f"give 0 to {LENT_MAX}")
     return int(text)
 
 
@@ -51,6 +76,12 @@ def read_arguments(words: list[str]) -> Config:
     parser.add_argument("--capability", type=_id("capability"), action="append", default=[], metavar="TAG")
     parser.add_argument("--no-general", action="store_true", help=f"do not offer {GENERAL}")
     parser.add_argument("--pass-env", default="", metavar="A,B", help="variables of this process that jobs shall see")
+    allow = f"what may run jobs: a path, or {PYTHON} for .py files; repeated; anything unless said"
+    parser.add_argument(
+        "--allow-interpreter", type=_interpreter, action="append", default=[], metavar="PATH", help=allow
+    )
+    parser.add_argument("--timeout-max", type=_seconds, metavar="SECONDS", help="no job runs longer")
+    parser.add_argument("--lend-max", type=_lent, default=LENT_MAX, metavar="N", help="jobs beyond the slots")
     parser.add_argument("--token-file", type=Path, help="HOME/token unless said")
     parser.add_argument("--parent-fd", type=int, default=-1, help="leave at the end of file of this descriptor")
     parser.add_argument("--ready-fd", type=int, default=-1, help="say so there once connected")
@@ -68,6 +99,7 @@ def read_arguments(words: list[str]) -> Config:
         pass_env=tuple(name for name in given.pass_env.split(",") if name),
         token_file=given.token_file or given.home / "token",
         ca=given.ca,
+        policy=Policy(tuple(dict.fromkeys(given.allow_interpreter)), given.timeout_max, given.lend_max),
         parent_fd=given.parent_fd,
         ready_fd=given.ready_fd,
     )

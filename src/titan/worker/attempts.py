@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 
 from titan.core.link import Abandon, Forget, Kill, Order, Prepare, WorkerLink, lease_margins_ms
+from titan.model.ids import shown
 from titan.model.limits import Limits
-from titan.model.spec import JobSpec, decode_spec, spec_problems
+from titan.model.spec import JobSpec, decode_spec
 from titan.model.wire import Ended, Grant
 from titan.worker import endings
 from titan.worker.devices import Devices
@@ -26,6 +27,7 @@ from titan.worker.launcher.tree import kill_all_children
 from titan.worker.launching import LauncherProcess
 from titan.worker.logs import Logs
 from titan.worker.outbox import Outbox
+from titan.worker.policy import Policy, grant_problem
 from titan.worker.scripts import ScriptGone, Scripts
 from titan.worker.workspace import Workspaces, command
 
@@ -35,6 +37,9 @@ COPIED_AT_ONCE_BYTES = 64 * 1024
 FOLDER_MS_AT_ONCE = 20
 LAUNCHER_PAUSE_S = 0.2
 LAUNCHER_LEAVES_S = 5.0
+# Of attempts that are refused each is told up to here, then one in so many: a Master may send them without end.
+REFUSALS_SAID = 100
+REFUSALS_EACH = 1_000
 NO_SPEC = JobSpec(job_id="", filename="")
 
 
@@ -52,6 +57,7 @@ class Attempts:
         devices: Devices,
         python: str,
         limits: Limits,
+        policy: Policy,
         changed: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
@@ -64,6 +70,8 @@ class Attempts:
         self._devices = devices
         self._python = python
         self._limits = limits
+        self._policy = policy
+        self._refusals = 0
         self._changed = changed
         self._say = say
         self._loop = asyncio.get_running_loop()
@@ -131,10 +139,10 @@ class Attempts:
         except msgspec.DecodeError as error:
             self._refuse(grant, str(error))
             return
-        # The Master has checked it too; but what names files and programs here is checked here.
-        if problems := spec_problems(spec, self._limits):
-            self._refuse(grant, problems[0].message)
+        if problem := grant_problem(grant, spec, self._limits):
+            self._refuse(grant, problem)
             return
+        spec = self._policy.bounded(spec)
         try:
             if not self._devices.take(grant.fence, spec, lambda: self._prepare(grant)):
                 return
@@ -147,6 +155,9 @@ class Attempts:
             # disk: until one folder is made fast again there, others are made where renewals do not wait for them.
             at_once = script is not None and self._launcher_ready.is_set() and self._folder_ms <= FOLDER_MS_AT_ONCE
             if script is not None and at_once and script.stat().st_size <= COPIED_AT_ONCE_BYTES:
+                if problem := self._policy.script_problem(spec, script):
+                    self._refuse(grant, problem)
+                    return
                 self._hand_over(grant, spec, *self._folders(grant, spec, script))
                 return
         except OSError as error:
@@ -168,6 +179,9 @@ class Attempts:
             # From here on only `hand_over` decides whether it starts.
             self._fetching.pop(fence, None)
         try:
+            if problem := self._policy.script_problem(spec, script):
+                self._refuse(grant, problem)
+                return
             workdir, shared = await self._loop.run_in_executor(self._files, self._folders, grant, spec, script)
         except OSError as error:
             self._no_folder(fence, error)
@@ -234,7 +248,11 @@ class Attempts:
         self._loop.call_later(GIVE_BACK_DELAY_S, lambda: self.obey(self._link.returned(fence, reason)))
 
     def _refuse(self, grant: Grant, reason: str) -> None:
-        """End it as failed before anything ran: no machine could start it."""
+        """End it as failed before anything ran: no machine could start it, or this one's owner does not allow it."""
+        self._refusals += 1
+        if self._refusals <= REFUSALS_SAID or self._refusals % REFUSALS_EACH == 0:
+            number = f" (number {self._refusals})" if self._refusals > REFUSALS_SAID else ""
+            self._say(f"refused attempt {grant.fence} of job {shown(grant.job_id)}{number}: {reason}")
         if self._link.hand_over(grant.fence):
             self._logs.add(grant.fence, None)
             self._specs[grant.fence] = NO_SPEC

@@ -56,6 +56,8 @@ QUIET_START_MS = 3_000
 # Before a welcome, that many different lines about why there is none yet.
 SAID_MAX = 100
 # A single grant may be larger than a frame of many: a job may have 10,000 parents.
+# A Master that asks and does not read the answers; each is small.
+UNSAID_MAX = 100_000
 RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 
 
@@ -254,6 +256,8 @@ class Connection:
                     self._drain()
                 case Welcome():
                     raise Refused("the Master welcomed us twice")
+        if link.unsaid > UNSAID_MAX:
+            raise Refused(f"the Master does not take our answers: {link.unsaid} wait")
         self._wake.set()
 
     def _drain(self) -> None:

@@ -18,6 +18,9 @@ from titan_sdk.discovery import PORTS
 
 PASSED = frozenset({"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"})
 PASSED_PREFIX = "LC_"
+# What a worker itself needs beside that; its jobs can read its environment in /proc, so it holds no more.
+OWN = frozenset({"TITAN_HOME", "TITAN_CA", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", VARIABLE})
+OWN_PREFIXES = (PASSED_PREFIX, "TITAN_LIMIT_")
 
 
 class JobEnvironment:
@@ -66,18 +69,23 @@ class JobEnvironment:
         return [exact(f"{name}={value}") for name, value in values.items()]
 
 
+def own_environment(environ: Mapping[str, str], pass_env: Iterable[str] = ()) -> dict[str, str]:
+    """Return the part of `environ` that a worker is started with; cloud keys and the like are not in it."""
+    names = PASSED | OWN | set(pass_env)
+    return {name: environ[name] for name in environ if name in names or name.startswith(OWN_PREFIXES)}
+
+
 def exact(text: str) -> bytes:
     """Return the bytes `text` stands for, also those that are no UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def install_site(folder: Path) -> None:
-    """Fill `folder`, which stands in every job's PYTHONPATH, with `sitecustomize.py` and `titan_sdk`.
+    """Make `folder`, which stands in every job's PYTHONPATH, with `sitecustomize.py` and `titan_sdk` in it.
 
     Nothing else of ours is in it, so a job's interpreter sees its own packages and not the worker's.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700, parents=True)
+    folder.mkdir(mode=0o700)
     source = Path(__file__).with_name("site") / "sitecustomize.py"
     shutil.copyfile(source, folder / "sitecustomize.py")
     (folder / "titan_sdk").symlink_to(Path(titan_sdk.__file__).parent, target_is_directory=True)

@@ -41,6 +41,8 @@ class LauncherProcess:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[descriptor for descriptor in (theirs.fileno(), recording) if descriptor >= 0],
                 start_new_session=True,
+                # Its jobs can read it in /proc.
+                env={},
             )
         self._socket = ours
         self._loop.add_reader(ours, self._receive)

@@ -10,6 +10,7 @@ import array
 import fcntl
 import os
 import select
+import shutil
 import termios
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from titan.model.limits import DEFAULT_LIMITS
 from titan.worker.spool import Hole, Spool, recover
+from titan.worker.workspace import held_folder
 
 _BUFFER_BYTES = 128 * 1024
 # Output is told of this long after it came, or once there is so much of it: a job that prints a line and
@@ -67,12 +69,13 @@ class Logs:
         cap_bytes: int = DEFAULT_LIMITS.log_job_bytes_max - LINES_BYTES_MAX,
         kept: Collection[int] = (),
     ) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = held_folder(folder)
         names = {str(fence) for fence in kept}
-        for leftover in folder.iterdir():
-            if leftover.name not in names:
-                leftover.unlink()
-        self._folder = folder
+        for leftover in os.scandir(self._folder):
+            if leftover.is_dir(follow_symlinks=False):
+                shutil.rmtree(leftover.path, ignore_errors=True)
+            elif leftover.name not in names:
+                os.unlink(leftover.path)
         self._call = call
         self._grew = grew
         self._skipped = skipped

@@ -127,7 +127,7 @@ def read(folder: Path) -> Past:
     past = Past({})
     for _, path in _files(folder):
         try:
-            payloads, whole = record.lines(path.read_bytes())
+            payloads, whole = record.lines(_content(path))
         except OSError:
             payloads, whole = [], False
         past.whole = past.whole and whole
@@ -332,6 +332,13 @@ class Outbox:
         for path in self._older:
             path.unlink(missing_ok=True)
         self._older.clear()
+
+
+def _content(path: Path) -> bytes:
+    # A job of the same user may have put a FIFO or a link there, which must neither hold us up nor lead us away.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        return file.read() or b""
 
 
 def _files(folder: Path) -> list[tuple[int, Path]]:

@@ -22,7 +22,7 @@ import msgspec
 
 from titan import __version__
 from titan.core.link import STOP_GRACE_MS, Order, WorkerLink
-from titan.model.ids import JOB_ID_CHARS_MAX
+from titan.model.ids import JOB_ID_CHARS_MAX, one_line
 from titan.model.limits import Limits
 from titan.model.spec import GPU
 from titan.model.wire import PROTOCOL, Hello
@@ -33,9 +33,10 @@ from titan.worker.environment import JobEnvironment, install_site
 from titan.worker.launcher.frames import boot_ms
 from titan.worker.launcher.spawn import become_subreaper
 from titan.worker.logs import LINES_BYTES_MAX, Logs
+from titan.worker.policy import Policy
 from titan.worker.restart import Predecessor
 from titan.worker.scripts import Scripts
-from titan.worker.workspace import Workspaces
+from titan.worker.workspace import SCRIPTS, SPOOL, Workspaces
 
 EXIT_OK = 0
 EXIT_FAULT = 1
@@ -65,6 +66,7 @@ class Config(msgspec.Struct, frozen=True):
     pass_env: tuple[str, ...]
     token_file: Path
     ca: str = ""
+    policy: Policy = Policy()
     parent_fd: int = -1
     ready_fd: int = -1
 
@@ -110,7 +112,7 @@ class Worker:
         self._end: asyncio.Future[int] = self._loop.create_future()
         self._stopping = asyncio.Event()
         self._progress = asyncio.Event()
-        self._link = WorkerLink(config.slots)
+        self._link = WorkerLink(config.slots, config.policy.lent_max)
         handler = Handler(self._hello, self._obey, self._read_log, self._answered, self.say)
         self._connection = Connection(
             config.urls, config.token_file, self._link, handler, ca=config.ca, beside=config.parent_fd >= 0
@@ -118,12 +120,14 @@ class Worker:
         folder = name.folder
         # Beside the workers' folders, where no worker's name can be.
         self._devices = Devices(self._found(environ), folder.parent / ".gpu", self._loop.call_later)
-        install_site(folder / "python")
         limits = Limits.load(environ)
         before = Predecessor(folder, self._boot_id, self.say)
         self._predecessor = before.incarnation
+        workspaces = Workspaces(folder)
+        workspaces.discard("python")
+        install_site(folder / "python")
         self._logs = Logs(
-            folder / "spool",
+            folder / SPOOL,
             self._loop.call_soon_threadsafe,
             self._grew,
             self._link.log_skipped,
@@ -134,13 +138,14 @@ class Worker:
         self._attempts = Attempts(
             self._link,
             self._logs,
-            Scripts(folder / "scripts", self._master, self._connection.token, config.ca),
-            Workspaces(folder),
+            Scripts(folder / SCRIPTS, self._master, self._connection.token, config.ca),
+            workspaces,
             self._outbox,
             JobEnvironment(self._master, folder / "python", environ, config.pass_env, config.ca),
             self._devices,
             sys.executable,
             limits,
+            config.policy,
             changed=self._changed,
             say=self.say,
         )
@@ -149,7 +154,8 @@ class Worker:
 
     def say(self, text: str) -> None:
         """Tell the person who started it."""
-        print(f"worker {self._name.name}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - it is its voice
+        # Some of it is a stranger's: what a Master answered, what a job named its files.
+        print(f"worker {self._name.name}: {one_line(text)}", file=sys.stderr, flush=True)  # noqa: T201 - it is its voice
 
     def _master(self) -> str:
         return self._connection.url

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from titan.model.limits import DEFAULT_LIMITS
+from titan.worker.workspace import held_folder
 from titan_sdk.discovery import PORTS
 from titan_sdk.errors import TitanError
 from titan_sdk.trust import context_for
@@ -34,8 +35,7 @@ class Scripts:
     """The cache below `folder`. `url` (the Master's) and `token` are asked anew for each try; `ca`: whom to trust."""
 
     def __init__(self, folder: Path, url: Callable[[], str], token: Callable[[], str], ca: str = "") -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder = held_folder(folder)
         self._url = url
         self._token = token
         self._ca = ca
@@ -45,7 +45,7 @@ class Scripts:
         """Return the file with that content if it is here."""
         path = self._folder / sha256
         try:
-            os.utime(path)  # in use: `sweep` goes by it
+            os.utime(path, follow_symlinks=False)  # in use: `sweep` goes by it
         except FileNotFoundError:
             return None
         return path
@@ -56,6 +56,8 @@ class Scripts:
         if fetch is None:
             fetch = self._fetches[sha256] = asyncio.create_task(self._fetch(sha256, self._folder / sha256))
             fetch.add_done_callback(lambda _: self._fetches.pop(sha256, None))
+            # When all who waited have gone, its failure is nobody's.
+            fetch.add_done_callback(lambda done: done.cancelled() or done.exception())
         # One job that stops waiting does not stop the fetch for the others.
         return await asyncio.shield(fetch)
 
@@ -63,7 +65,7 @@ class Scripts:
         """Remove what no job used for a week."""
         oldest = time.time() - UNUSED_KEPT_S
         for entry in list(os.scandir(self._folder)):
-            if entry.stat().st_mtime < oldest:
+            if entry.stat(follow_symlinks=False).st_mtime < oldest and not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
 
     async def _fetch(self, sha256: str, path: Path) -> Path:
@@ -109,7 +111,8 @@ class Scripts:
         unfinished = path.with_name(f"{sha256}.part")
         digest = hashlib.sha256()
         size = 0
-        with open(unfinished, "wb") as file:
+        unfinished.unlink(missing_ok=True)
+        with open(unfinished, "xb", opener=_private) as file:
             while chunk := answer.read(_CHUNK_BYTES):
                 size += len(chunk)
                 if size > DEFAULT_LIMITS.blob_bytes_max:
@@ -124,6 +127,10 @@ class Scripts:
         if digest.hexdigest() != sha256:
             raise ScriptGone(f"the Master sent something else for its file {sha256[:12]}")
         os.rename(unfinished, path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 async def _in_thread(work: Callable[[], None]) -> None:

@@ -174,7 +174,7 @@ class Spool:
             try:
                 if self._may_write():
                     if self._file < 0:
-                        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                        self._file = _new_file(self.path)
                     self._prepare(len(data))
                     written = os.pwrite(self._file, data, HEADER_BYTES + self._position())
             except OSError as error:
@@ -240,7 +240,7 @@ class Spool:
             pass  # what it said before is true, and says less
 
     def _recover(self) -> None:
-        self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         first = os.pread(self._file, HEADER_BYTES, 0)
         if not first.strip(b"\0"):
             self.total = self._head = max(0, os.fstat(self._file).st_size - HEADER_BYTES)
@@ -266,6 +266,12 @@ def recover(path: Path) -> Spool:
         spool.close()
         return Spool(path, 2)
     return spool
+
+
+def _new_file(path: Path) -> int:
+    # What is there under that name is not ours, and may be a link to what we must not write.
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _clipped(hole: Hole, begin: int, end: int) -> Hole:

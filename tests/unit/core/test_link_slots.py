@@ -1,14 +1,19 @@
 """Which attempts begin at a worker, which wait, and which go back: recall, lending, draining."""
 
+import msgspec
+import pytest
+
 from tests.unit.core.links import grant, online, running
 from titan.core.link import (
     GONE_MAX,
     LENT_MAX,
+    WAITING_BYTES_MAX,
     WAITING_MAX,
     Abandon,
     Forget,
     Kill,
     Prepare,
+    WorkerLink,
 )
 from titan.model.wire import (
     CAUSE_CANCELLED,
@@ -172,6 +177,46 @@ def test_no_more_than_so_many_lend() -> None:
     # An end makes room for one more.
     link.ended(Ended(1, 0))
     assert link.lend(Lend(LENT_MAX + 1, on=True)) == [Prepare(grant(2_000))]
+
+
+def test_s47_a_worker_that_lends_none_runs_no_more_than_its_slots() -> None:
+    link = WorkerLink(1, lent_max=0)
+    link.hello(0)
+    link.welcome(Welcome(epoch=1))
+    running(link, 1)
+    assert link.grant(grant(2)) == []
+    assert link.lend(Lend(1, on=True)) == []
+
+
+def test_s47_ends_that_are_never_acknowledged_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("titan.core.link.HELD_MAX", 3)
+    link = online(1)
+    for fence in range(1, 5):
+        running(link, fence)
+        link.ended(Ended(fence, 0))
+    link.next_frame(0)
+    assert link.grant(grant(5)) == []
+    assert link.next_frame(0) == [Returned(5, "4 attempts are held at the worker already")]
+    link.ack(Ack(ended=(1,)), 0)
+    assert link.grant(grant(6)) == [Prepare(grant(6))]
+
+
+def test_s47_large_descriptions_that_wait_fill_no_memory() -> None:
+    link = online(1)
+    running(link, 1)
+    large = msgspec.structs.replace(grant(2), spec=bytes(WAITING_BYTES_MAX))
+    assert link.grant(large) == []
+    assert link.grant(grant(3, 1)) == []
+    returned = [Returned(3, f"{WAITING_BYTES_MAX} bytes of attempts wait at the worker already")]
+    assert link.unsaid == 1
+    assert link.next_frame(0) == returned
+    link.recall(Recall(2))
+    assert link.grant(grant(4, 1)) == []
+    assert link.next_frame(0) == [Returned(2)]
+    # One that begins waits no more either.
+    assert link.ended(Ended(1, 0)) == [Prepare(grant(4, 1))]
+    assert link.grant(msgspec.structs.replace(grant(5), spec=bytes(WAITING_BYTES_MAX))) == []
+    assert link.waiting == 1
 
 
 def test_a_welcome_ends_all_lending_until_it_is_said_anew() -> None:
