@@ -43,6 +43,7 @@ JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 # The tests knock thousands of times from one address; those of the limits themselves set them back.
 ROOMY = dataclasses.replace(DEFAULT_LIMITS, refusals_max=10**9, address_refusals_max=10**9)
+WAIT_S = 60.0
 T = TypeVar("T")
 Heard = TypeVar("Heard", bound=MasterMessage)
 _names = itertools.count(1)
@@ -202,7 +203,7 @@ class Events:
     """A feed of server-sent events, read one at a time."""
 
     def __init__(self, port: int, path: str, token: str, headers: dict[str, str]) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
         sent = {"Authorization": f"Bearer {token}", **headers}
         self._connection.request("GET", f"/api/v1{path}", headers=sent)
         self.answer = self._connection.getresponse()

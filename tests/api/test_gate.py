@@ -150,7 +150,7 @@ def refusal(master: Master, path: str, token: str | None) -> int:
 @pytest.mark.parametrize("token", [None, "wrong"])
 def test_a_websocket_without_a_good_token_is_refused_before_it_opens(master: Master, token: str | None) -> None:
     for path in ("/api/v1/worker", PUBLIC_PATH, "/api/v1/runs", "/nothing"):
-        assert refusal(master, path, token) == 403
+        assert refusal(master, path, token) == 401
 
 
 def test_a_websocket_where_there_is_none_is_refused(master: Master) -> None:

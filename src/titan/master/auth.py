@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from titan.master import book, tokens
-from titan.master.asgi import Application, Message, Receive, Scope, Send
+from titan.master.asgi import SECURITY_HEADERS, Application, Message, Receive, Scope, Send
 from titan.master.book import Book
 from titan.master.buckets import Buckets
 from titan.master.origins import Origins
@@ -26,7 +26,6 @@ from titan.master.roles import PUBLIC_PATH, allows
 from titan.master.sessions import Session, Sessions
 from titan.model.limits import Limits
 from titan.model.roles import Role
-from titan.model.wire import CLOSE_DENIED
 from titan_sdk.errors import Denied, TitanError, Unauthenticated
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"})
@@ -155,6 +154,8 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: a request or a WebSocket; the server is run without a lifespan."""
         scope["state"] = {}
+        if scope["type"] == "websocket":
+            send = _Upgrade(send)
         try:
             principal, left_s = self._judge(scope)
         except TitanError as refusal:
@@ -242,14 +243,28 @@ async def _serve_fast(
             await send_problem(send, translate(error, request_id_of(scope)))
 
 
+class _Upgrade:
+    """The way out of a WebSocket. One that is refused before it opens is answered as any request is."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._opened = False
+
+    async def __call__(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self._opened = True
+        elif kind == "websocket.close" and not self._opened:
+            await send_problem(self, Denied("no WebSocket opens here", hint="workers open one at /api/v1/worker"))
+            return
+        elif kind == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *SECURITY_HEADERS]}
+        await self._send({**message, "type": f"websocket.{kind}"} if kind.startswith("http.") else message)
+
+
 async def _refuse(scope: Scope, send: Send, error: TitanError) -> None:
     """Answer before a body is read; a body still on its way ends with the connection."""
     error.request_id = request_id_of(scope)
-    if scope["type"] == "websocket":
-        await send(
-            {"type": "websocket.close", "code": CLOSE_DENIED, "reason": error.code}
-        )  # an HTTP 403 before it opens
-        return
     close = error.status == 429 or _has_body(scope)
     await send_problem(send, error, {"connection": "close"} if close else None)
 

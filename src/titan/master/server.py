@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from titan.master.asgi import SECURITY_HEADERS
 from titan.model.limits import Limits
 
 KEEP_ALIVE_S = 75
@@ -27,15 +28,6 @@ HANDSHAKES_MAX = 200
 HEAD_S_MAX = 10.0
 # Out of descriptors: some are freed while this passes.
 ACCEPT_AGAIN_S = 0.1
-# On every answer, also on those that never reach the application: a request that is no HTTP, a WebSocket refused.
-SECURITY_HEADERS = [
-    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cache-control", "no-store"),
-]
 LOG = logging.getLogger("titan.master")
 Factory = Callable[[], asyncio.Protocol]
 
@@ -78,7 +70,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            headers=SECURITY_HEADERS,
+            headers=[(name.decode(), value.decode()) for name, value in SECURITY_HEADERS],
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -102,7 +102,7 @@ class _Answer:
         """Say that the token is no good any more, as far as the answer still lets us."""
         if self._over:
             return
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket":  # before it opens, the gate makes a 403 of it
             await self._send({"type": "websocket.close", "code": CLOSE_DENIED, "reason": CUT})
         elif not self._begun:
             error = Unauthenticated(CUT)
