@@ -153,10 +153,10 @@ class Runs:
         """It had not started: that was no try, and the number of the attempt is given back too."""
         run, job = self._close(fence)
         self.tried[run["id"], job["id"]].pop()
+        job["attempt"] -= 1
         if job["cancelling"]:
             self._finish(job, "CANCELLED")
         else:
-            job["attempt"] -= 1
             self._ready(run, job)
         self._settle()
 

@@ -210,9 +210,6 @@ class Books:
                 job.history = [each for each in job.history if each["generation"] == generation]
         elif generation != run.row["generation"]:
             raise Broken("i15", f"{key} is new in generation {generation} of {run.row['generation']}")
-        given_back = bool(job.history) and job.history[-1]["state"] == AttemptState.RETURNED
-        if state == JobState.CANCELLED and given_back and row["attempt"] == job.numbered + 1:
-            job.numbered += 1  # it was cancelled before its attempt came back, and keeps the number
         if (row["fence"], row["attempt"]) != (job.fence, job.numbered):
             raise Broken("i8", f"{key} has {row['fence'], row['attempt']}, its attempts {job.fence, job.numbered}")
         if (run.cancelled or job.cancelled) and final and state != JobState.CANCELLED:

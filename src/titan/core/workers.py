@@ -287,6 +287,7 @@ class Workers:
         self.memory.close_attempt(attempt, AttemptState.RETURNED, cause=reason)
         self.dispatcher.wanted = True
         if self.memory.is_cancelled(job):
+            self.memory.amend(job, attempt=job.attempt - 1)
             self.lifecycle.finish(job, JobEvent.CANCEL, reasons.END_CANCELLED)
         elif reason:
             # The machine of its parent cannot start it either, so it is not waited for again.

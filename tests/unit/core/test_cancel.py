@@ -80,7 +80,7 @@ def test_what_was_sent_and_not_started_is_taken_back() -> None:
     h.accept(CancelRun(run_id))
     assert h.state(run_id, "j") == JobState.ASSIGNED
     h.give_back(run_id, "j")
-    assert (h.state(run_id, "j"), h.job(run_id, "j")["attempt"]) == (JobState.CANCELLED, 1)
+    assert (h.state(run_id, "j"), h.job(run_id, "j")["attempt"]) == (JobState.CANCELLED, 0)
     assert h.run(run_id)["state"] == RunState.CANCELLED
 
 
