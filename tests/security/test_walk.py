@@ -154,6 +154,16 @@ def test_s8_every_program_needs_a_token_and_none_is_kept_out_with_one(master: Ma
     assert upgrade(master, LINK, None, line) == 401
 
 
+def test_a_websocket_that_is_refused_leaves_no_line_in_the_log(
+    master: Master, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever knocks could fill the disk with them."""
+    for path in (LINK, "/nothing", "/api/v1/runs"):
+        for token in (None, "wrong", token_of(master, Role.VIEWER)):
+            assert upgrade(master, path, token) in (401, 403)
+    assert caplog.records == []
+
+
 def test_s8_nothing_looks_at_the_name_of_a_program() -> None:
     for file in (SRC / "titan" / "master").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -185,7 +195,8 @@ def test_s12_the_security_headers_are_on_every_answer(master: Master) -> None:
         for token in (TOKEN, None):
             headers = ask(master, method, f"{path}?timeout_s=0", token, "Content-Type: text/plain").headers
             assert headers.items() >= HEADERS.items(), (method, path, headers)
-    for more in (("Origin: null",), UPGRADE):
+    not_one = UPGRADE[:2]
+    for more in (("Origin: null",), UPGRADE, not_one):
         assert ask(master, "GET", "/api/v1/runs", TOKEN, *more).headers.items() >= HEADERS.items()
 
 

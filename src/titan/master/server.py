@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from titan.master.asgi import SECURITY_HEADERS
 from titan.model.limits import Limits
@@ -63,7 +64,7 @@ class Server(uvicorn.Server):
             app,
             loop="none",
             http=PatientProtocol,
-            ws="websockets-sansio",
+            ws=WebSocketProtocol,
             ws_max_size=limits.frame_bytes_max,
             ws_per_message_deflate=False,
             lifespan="off",
@@ -139,6 +140,27 @@ class PatientProtocol(HttpToolsProtocol):
         if self._due is not None:
             self._due.cancel()
             self._due = None
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket. What the library itself refuses, as a handshake that is none, has the security headers too."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        reject = self.conn.reject
+
+        def guarded(status: Any, text: str) -> Any:
+            response = reject(status, text)
+            response.headers.update([(name.decode(), value.decode()) for name, value in SECURITY_HEADERS])
+            return response
+
+        self.conn.reject = guarded  # type: ignore[method-assign]
+
+    async def send(self, message: Any) -> None:
+        """Send; a refusal in words is the end of the handshake, or an error would be logged for each."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True
 
 
 class TlsDoor:
