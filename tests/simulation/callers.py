@@ -44,6 +44,7 @@ class Callers:
         self.children: dict[tuple[str, str, int, str], str] = {}
         self.final_since: dict[str, int] = {}
         self.reopened_at: dict[str, int] = {}
+        self.generations: dict[str, int] = {}
 
     def took_over(self, epoch: int) -> None:
         """An epoch begins."""
@@ -65,9 +66,13 @@ class Callers:
 
     def _run_changed(self, run_id: str) -> None:
         row = self.tables["runs"][run_id,]
+        generation = row["generation"]
+        if self.generations.setdefault(run_id, generation) != generation:
+            # One batch may open it and see it end.
+            self.generations[run_id] = generation
+            self.final_since.pop(run_id, None)
+            self.reopened_at[run_id] = self.world.now
         if row["state"] not in FINAL_RUN_STATES:
-            if self.final_since.pop(run_id, None) is not None:
-                self.reopened_at[run_id] = self.world.now
             return
         self.final_since.setdefault(run_id, self.world.now)
         if row["state"] == RunState.COMPLETED and (run_id, row["generation"]) in self.cancelled:
