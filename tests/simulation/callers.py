@@ -151,7 +151,7 @@ class Callers:
         state = row["state"] if row is not None else None
         right = True
         if "has not ended" in why:
-            right = self.final_since.get(run_id, self.world.now + 1) > asked_ms
+            right = self.final_since.get(run_id, self.world.now) >= asked_ms
         elif "has ended" in why:
             right = self._was_over(run_id, asked_ms)
         elif "every job has completed" in why:
