@@ -381,12 +381,13 @@ def test_a_worker_with_a_dead_address_joins_at_its_next(site: Site, client: Tita
     assert client.fetch_logs("asks") == f"{site.cluster.url}\n"
 
 
-def test_s23_everything_of_the_workers_is_private(site: Site, client: TitanClient) -> None:
+def test_s23_everything_in_the_home_is_private(site: Site, client: TitanClient) -> None:
     run = client.submit_dag("all", [site.job(f"j{tag}", requirement=tag) for tag in ("GENERAL", "GPU", "HIGH_MEM")])
     assert run.wait(WAIT_S).status == "COMPLETED"
     failed = client.submit_job(TitanJob("fails", "fails.py", script_content="open('evidence', 'w')\nexit(3)"))
     assert failed.wait(WAIT_S).status == "FAILED"
-    root = site.cluster.home / "workers"
+    root = site.cluster.home
+    client.store_put("a", "b")
     paths = [root, *(path for path in root.rglob("*") if not path.is_symlink())]
     assert [str(path) for path in paths if path.lstat().st_mode & 0o077] == []
     assert {path.name for path in paths} >= {".gpu", "big", "plain", "evidence", "shared", "lock"}

@@ -8,6 +8,7 @@ import pytest
 
 from titan.cli import output
 from titan.cli.output import Output, Stream, colour_wanted, plural, safe, spoken_s
+from titan.model.ids import one_line
 
 ATTACKS = {
     "clipboard": "\x1b]52;c;cm0gLXJmIC8=\x07",
@@ -19,6 +20,8 @@ ATTACKS = {
     "bidi": "abc\u202efdp.exe",
     "bell": "\x07",
     "delete": "\x7f",
+    "direction": "abc\u200f\u061cfdp",
+    "line separator": "fine\u2028titan: all is well",
 }
 
 
@@ -53,6 +56,19 @@ def test_s40_a_terminal_sees_control_characters_escaped(name: str) -> None:
     shown = safe(ATTACKS[name], colours=True)
     assert shown.isprintable()
     assert "\\" in shown
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_s40_no_cell_of_a_table_and_no_line_of_a_program_is_more_than_a_line(name: str) -> None:
+    out = Output()
+    out.stdout = terminal()
+    out.table(["NAME", "STATE"], [[f"{ATTACKS[name]}\nCOMPLETED", "QUEUED"]])
+    shown = written(out.stdout).decode()
+    assert shown.count("\n") == 2
+    assert shown.replace("\n", "").isprintable()
+    line = one_line(f"{ATTACKS[name]}\r\nworker w: all is well\ud800")
+    assert line.isprintable()
+    assert "\\r\\nworker" in line
 
 
 def test_colours_newlines_and_tabs_pass() -> None:

@@ -94,6 +94,8 @@ SECURITY = {
     22: "a job sees nothing of the environment that Titan was started in",
     23: "files and folders are private",
     25: "ids and names by one pattern",
+    31: "nothing received is unpickled, evaluated or given to a shell",
+    34: "a value is passed on as it is, and never expanded",
     40: "a terminal is safe from what a job prints",
     43: "ids are random, and still checked",
     46: "a worker listens on nothing",

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
+from titan.model.spec import JobSpec
 from titan.worker.environment import own_environment
 
 SHOW = "import json, os\nprint(json.dumps(dict(os.environ)))\n"
@@ -186,3 +189,46 @@ def test_s46_a_worker_listens_on_nothing(master: MasterDouble, worker: WorkerPro
     assert sockets
     assert listening
     assert sockets & listening == set()
+
+
+# Unpickled, it would run a program; and words that a shell, a template or a program's own parser would expand.
+PICKLED = "cos\nsystem\n(S'touch {mark}'\ntR."
+WORDS = (
+    "@/etc/passwd",
+    "$(touch {mark})",
+    "`touch {mark}`",
+    "~root",
+    "$HOME",
+    "*",
+    "{{{{7*7}}}}",
+    "%(x)s",
+    "-",
+    "--",
+    "",
+)
+
+
+def test_s34_arguments_and_environment_arrive_as_they_are(
+    master: MasterDouble, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    words = tuple(word.format(mark=tmp_path / "mark") for word in (*WORDS, PICKLED))
+    script = "import json, os, sys\nprint(json.dumps([sys.argv[1:], dict(os.environ)]))\n"
+    _, log = master.run(script, args=words, env={f"WORD_{at}": word for at, word in enumerate(words)})
+    args, env = json.loads(log)
+    assert args == list(words)
+    assert [env[f"WORD_{at}"] for at in range(len(words))] == list(words)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_s31_a_pickle_in_every_text_of_a_grant_stays_a_text(
+    master: MasterDouble, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    evil = PICKLED.format(mark=tmp_path / "mark")
+    job = JobSpec(
+        "j", "job.py", script=master.add_blob("import os\nprint(os.environ['TITAN_TOKEN'])\n"), source_path=evil,
+        args=(evil,), env={"A": evil},
+    )  # fmt: skip
+    grant = master.grant_message(7, job, agent_run_id=evil)
+    master.send(msgspec.structs.replace(grant, token=evil, idempotency_key=evil))
+    assert master.end(7)[1] == f"{evil}\n"
+    assert not (tmp_path / "mark").exists()

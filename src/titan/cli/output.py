@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 _SGR = re.compile(r"\x1b\[[0-9;:]*m")
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-9;:]*)?|\r)\Z")
 _RESET = "\x1b[0m"
 

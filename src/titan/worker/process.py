@@ -78,6 +78,10 @@ class Name:
         self.name = name
         self.folder = (home / "workers" / name).resolve()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in (self.folder.parent, self.folder):
+            # It may be older than this care.
+            if made.stat().st_mode & 0o077:
+                made.chmod(0o700)
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
