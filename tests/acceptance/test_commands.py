@@ -380,3 +380,10 @@ def test_a_reader_that_goes_away_is_no_error(cluster: Cluster, client: TitanClie
         process.stdout.close()
         assert process.wait(WAIT_S) == 141
         assert process.stderr.read() == ""
+
+
+def test_s34_the_command_line_expands_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "show.py").write_text("import os, sys\nprint(sys.argv[1:], os.environ['WORD'])\n")
+    words = ["@/etc/passwd", "$(id)", "~root", "`id`", "$HOME", "*"]
+    done = cluster.titan("run", "--env", "WORD=@/etc/passwd", "show.py", *words, cwd=tmp_path)
+    assert done.stdout.decode().startswith(f"{words} @/etc/passwd\n"), done.stderr
