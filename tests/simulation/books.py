@@ -6,6 +6,7 @@ from titan.model.spec import JobSpec
 from titan.model.states import FINAL_JOB_STATES, JobState, RunState
 
 Row = dict[str, Any]
+COMPLETED = JobState.COMPLETED
 BAD = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.DEAD})
 
 
@@ -43,18 +44,20 @@ class JobBook:
         place = self.row["ordinal"]
         return place // 8 < len(opening) and bool(opening[place // 8] & 1 << place % 8)
 
-    @property
-    def final(self) -> bool:
-        """Whether it is over in the present generation of its run."""
-        return self.row["state"] in FINAL_JOB_STATES and not self.starts_again
-
     def open_parents(self) -> int:
         """Count the parents that have not completed."""
-        return sum(parent.row["state"] != JobState.COMPLETED or parent.starts_again for parent in self.parents)
+        count = 0
+        for parent in self.parents:
+            if parent.row["state"] != COMPLETED or (self.run.row["opening"] is not None and parent.starts_again):
+                count += 1
+        return count
 
-    def bad_parents(self) -> list["JobBook"]:
-        """Return the parents that are over without success."""
-        return [parent for parent in self.parents if parent.row["state"] in BAD and not parent.starts_again]
+    def bad_parents(self) -> bool:
+        """Say whether a parent is over without success."""
+        for parent in self.parents:
+            if parent.row["state"] in BAD and (self.run.row["opening"] is None or not parent.starts_again):
+                return True
+        return False
 
 
 class RunBook:

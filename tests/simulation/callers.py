@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.cells import Cells
 from tests.simulation.watchers import Watchers
 from tests.simulation.world import Broken
-from titan.core.changes import Insert
-from titan.core.commit import Batch
-from titan.core.events import News
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState, RunState
 
 if TYPE_CHECKING:
@@ -50,22 +47,15 @@ class Callers:
         """An epoch begins."""
         self.epoch = epoch
 
-    def committed(self, master: "Master", batch: Batch, results: list[Any]) -> None:
-        """A batch is in the database."""
-        self.cells.committed(batch.operations, results)
-        self.watchers.committed(batch)
-        for change in batch.changes:
-            if change.table == "idempotency":
-                self._remembered(change.values["key"], change.values["answer"])
-            elif change.table == "runs":
-                self._run_changed(change.values["run_id"] if isinstance(change, Insert) else change.key[0])
+    # Batches
 
-    def _remembered(self, key: str, answer: bytes) -> None:
+    def remembered(self, key: str, answer: bytes) -> None:
+        """The answer to a request is in the database."""
         if self.keys.setdefault(key, answer) != answer:
             raise Broken("i3", f"{key} is remembered as {answer!r} after {self.keys[key]!r}")
 
-    def _run_changed(self, run_id: str) -> None:
-        row = self.tables["runs"][run_id,]
+    def run_changed(self, run_id: str, row: dict[str, Any]) -> None:
+        """The row of a run was written."""
         generation = row["generation"]
         if self.generations.setdefault(run_id, generation) != generation:
             # One batch may open it and see it end.
@@ -77,12 +67,6 @@ class Callers:
         self.final_since.setdefault(run_id, self.world.now)
         if row["state"] == RunState.COMPLETED and (run_id, row["generation"]) in self.cancelled:
             raise Broken("i5", f"run {run_id} was told to be cancelled and is COMPLETED")
-
-    # Watchers
-
-    def told(self, master: "Master", number: int, news: list[News]) -> None:
-        """Watchers are told."""
-        self.watchers.told(master.machine.epoch, number, news)
 
     # Answers
 
@@ -175,12 +159,6 @@ class Callers:
         """Return the row of a run that can be seen."""
         row = self.tables["runs"].get((run_id,))
         return None if row is None or row["state"] == RunState.STAGED else row
-
-    def answered(self, request: Any, code: str, answer: Any) -> None:
-        """A client has its answer."""
-
-    def counts(self, cell: str, key: str) -> None:
-        """A job counts itself in `cell`."""
 
     def finish(self) -> None:
         """Judge the whole: all that was accepted is there, and each run is that of one key."""

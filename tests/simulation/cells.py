@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.ground import Ground
 
 NOTHING = object()
+WRITING = frozenset({StorePut, StoreIncr, StoreCas})
 
 
 class Cells:
@@ -30,7 +31,7 @@ class Cells:
     def committed(self, operations: list[Any], results: list[Any]) -> None:
         """Operations are in the database, with these results."""
         for operation, result in zip(operations, results, strict=True):
-            if isinstance(operation, (StorePut, StoreIncr, StoreCas)):
+            if type(operation) in WRITING:
                 expected = self.apply(operation)
                 if result != expected:
                     raise Broken("i34", f"{operation} resulted in {result}, after all before it in {expected}")

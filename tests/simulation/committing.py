@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation import model
 from tests.simulation.books import JobBook, Row, RunBook, has_cycle
+from tests.simulation.watchers import BEGINNINGS, FIGURES_IN_ROW, Untold
 from tests.simulation.world import Broken
 from titan.core.changes import Change, Insert
 from titan.core.commit import Batch
@@ -16,12 +17,12 @@ from titan.model.states import (
     JobState,
     RunState,
 )
-from titan.model.store import SweepStage
 from titan.model.wire import CAUSE_LEASE, CAUSE_LOST, CAUSE_TIMEOUT, CAUSE_WORKER_STOP
 
 if TYPE_CHECKING:
     from tests.simulation.rows import Rows
 
+HELD = (JobState.ASSIGNED, JobState.RUNNING)
 COUNTERS = {
     JobState.COMPLETED: "jobs_completed",
     JobState.FAILED: "jobs_failed",
@@ -30,12 +31,27 @@ COUNTERS = {
 }
 
 
+class Written:
+    """What one batch has written, by kind; `new` and `moved` are jobs."""
+
+    __slots__ = ("attempts", "edges", "moved", "new", "runs", "untold")
+
+    def __init__(self) -> None:
+        self.untold = Untold()
+        self.runs: dict[str, RunBook] = {}
+        self.new: list[JobBook] = []
+        self.moved: list[JobBook] = []
+        self.edges: list[Row] = []
+        self.attempts: list[Change] = []
+
+
 class Books:
     """What the batches so far have made. `touched`: runs and their jobs changed since somebody looked last."""
 
     def __init__(self, rows: "Rows") -> None:
         self.rows = rows
         self.hosts = rows.hosts
+        self.callers = rows.callers
         self.tables = rows.tables
         self.runs: dict[str, RunBook] = {}
         self.attempts: dict[int, AttemptState] = {}
@@ -48,32 +64,65 @@ class Books:
 
     def committed(self, batch: Batch, closed: set[int]) -> None:
         """Judge a batch, which the rows show already. `closed`: attempts that its Master ended with good reason."""
-        of: dict[str, list[Change]] = {"runs": [], "jobs": [], "edges": [], "attempts": []}
-        for change in batch.changes:
-            if change.table in of:
-                of[change.table].append(change)
-        runs = {book.run_id: book for book in map(self.run_changed, of["runs"])}
-        new = [self.new_job(change.values) for change in of["jobs"] if isinstance(change, Insert)]
-        for change in of["edges"]:
-            self.new_edge(change.values)
-        grown = {job.key[0]: job.run for job in new}
-        grown.update({run.run_id: run for run in runs.values() if run.state == RunState.STAGED})
-        for run in grown.values():
-            self.link_all(run)
-        for change in of["attempts"]:
+        written = self.sort(batch)
+        runs, new, untold = written.runs, written.new, written.untold
+        for values in written.edges:
+            self.new_edge(values)
+        if new or runs:
+            grown = {job.key[0]: job.run for job in new}
+            grown.update({run_id: run for run_id, run in runs.items() if run.state == RunState.STAGED})
+            for run in grown.values():
+                self.link_all(run)
+            runs.update(grown)
+        for change in written.attempts:
             self.attempt_changed(change, closed)
-        moved = new + [self.job(change.key) for change in of["jobs"] if not isinstance(change, Insert)]
-        for job in moved:
-            runs[job.key[0]] = job.run
+        if new or runs or written.moved:
+            for job in new:
+                if job.row["state"] not in BEGINNINGS:
+                    untold.jobs[job.key] = (None, job.row["state"], job.row["attempt"])
+            self.callers.watchers.untold[batch.epoch, batch.number] = untold
+            self.judge_rows(runs, new + written.moved)
+
+    def sort(self, batch: Batch) -> "Written":
+        """Look once at each change, and put it where its judge will find it."""
+        written = Written()
+        for change in batch.changes:
+            table = change.table
+            if table == "jobs":
+                if type(change) is Insert:
+                    written.new.append(self.new_job(change.values))
+                    continue
+                job = self.runs[change.key[0]].jobs[change.key[1]]
+                written.moved.append(job)
+                if "state" in change.values:
+                    written.untold.jobs[job.key] = (job.state, job.row["state"], job.row["attempt"])
+            elif table == "attempts":
+                written.attempts.append(change)
+            elif table == "runs":
+                run = self.run_changed(change)
+                written.runs[run.run_id] = run
+                self.callers.run_changed(run.run_id, run.row)
+                if run.row["state"] != RunState.STAGED:
+                    written.untold.runs[run.run_id] = FIGURES_IN_ROW(run.row)
+            elif table == "edges":
+                written.edges.append(change.values)
+            elif table == "idempotency":
+                self.callers.remembered(change.values["key"], change.values["answer"])
+        return written
+
+    def judge_rows(self, runs: dict[str, RunBook], jobs: list[JobBook]) -> None:
+        """Judge the rows that were written."""
+        for job in jobs:
+            run = job.run
+            if job.counted is not None or job.row["state"] in FINAL_JOB_STATES:
+                runs[run.run_id] = run  # it may count another number of them now
+            self.touched[run.run_id] = run
             self.job_changed(job)
         for run in runs.values():
             self.judge_run(run)
-        for job in moved:
-            self.judge_job(job, False)
         self.touched.update(runs)
-        for operation in batch.operations:
-            if isinstance(operation, SweepStage):
-                self.swept(operation.run_id)
+        for job in jobs:
+            self.judge_job(job, False)
 
     def swept(self, run_id: str) -> None:
         """What was left of a broken upload is gone."""
@@ -127,7 +176,7 @@ class Books:
 
     def attempt_changed(self, change: Change, closed: set[int]) -> None:
         """An attempt was granted, begun, adopted, prolonged or ended."""
-        if isinstance(change, Insert):
+        if type(change) is Insert:
             self.granted(change.values)
             fence, before = change.values["fence"], AttemptState.ASSIGNED
         else:
@@ -142,6 +191,8 @@ class Books:
         self.attempts[fence] = state
         if state not in LIVING_ATTEMPT_STATES:
             self.attempt_ended(row, fence, closed)
+            if type(change) is not Insert:
+                self.hosts.attempt_over(row, change.values)
 
     def granted(self, values: Row) -> None:
         """A job was granted."""
@@ -163,7 +214,7 @@ class Books:
             raise Broken("i17", f"{key}: {fence} is granted after its cancel")
         if fence in self.hosts.started:
             raise Broken("i8", f"{key}: {fence} runs before its commit")
-        if job.open_parents():
+        if job.parents and job.open_parents():
             raise Broken("i7", f"{key} is granted, and {job.open_parents()} of its parents have not completed")
         if job.generation != values["generation"]:
             job.history = []
@@ -244,14 +295,14 @@ class Books:
     def judge_job(self, job: JobBook, quiet: bool) -> None:
         """The row of a job must follow from its attempts and its parents, and have an owner."""
         row = job.row
-        if not is_shown(job.run):
+        if job.run.row["state"] == RunState.STAGED:
             return
         state = row["state"]
-        if (state in (JobState.ASSIGNED, JobState.RUNNING)) != bool(job.living):
+        if (state in HELD) != (job.living != 0):
             raise Broken("i12", f"{job.key} is {state}, its living attempt {job.living}")
         if job.living:
             attempt = self.tables["attempts"][job.living,]
-            if (attempt["state"].value, attempt["worker"]) != (state.value, row["worker"]):
+            if attempt["state"] != state or attempt["worker"] != row["worker"]:
                 raise Broken("i12", f"{job.key} is {state}, its attempt {attempt['state']} at {attempt['worker']}")
         if (state == JobState.DELAYED) != (row["due_ms"] is not None):
             raise Broken("i12", f"{job.key} is {state}, due at {row['due_ms']}")
@@ -271,7 +322,8 @@ class Books:
             raise Broken("i15", f"run {run.run_id} was {before} and is written again: {state}")
         if row["generation"] != run.generation and run.generation:
             self.judge_opening(run)
-        if row["generation"] == run.generation and (run.cancelled, run.on_request) > (
+        asked = run.cancelled or run.on_request
+        if asked and row["generation"] == run.generation and (run.cancelled, run.on_request) > (
             row["cancel_requested"], row["cancelled_on_request"] or run.cancelled,
         ):  # fmt: skip
             raise Broken("i17", f"the cancel of run {run.run_id} is forgotten")
@@ -291,12 +343,13 @@ class Books:
     def judge_end(self, run: RunBook) -> None:
         """A run's counters are those of its jobs, and it is over when they are, as they ended."""
         row, state, ends = run.row, run.row["state"], run.ends
-        counted = {name: row[column] for name, column in COUNTERS.items()}
-        if counted != ends:
-            raise Broken("i15", f"run {run.run_id} counts {counted}, its jobs {ends}")
-        over = sum(ends.values()) == len(run.jobs)
+        for name, column in COUNTERS.items():
+            if row[column] != ends[name]:
+                raise Broken("i15", f"run {run.run_id} counts {row[column]} {name}, its jobs {ends}")
+        ended = sum(ends.values())
+        over = ended == len(run.jobs)
         if over != (state in FINAL_RUN_STATES):
-            raise Broken("i15" if over else "i12", f"run {run.run_id} is {state}, {sum(ends.values())} jobs over")
+            raise Broken("i15" if over else "i12", f"run {run.run_id} is {state}, {ended} jobs over")
         if not over:
             return
         want = RunState.CANCELLED if row["cancelled_on_request"] else RunState.COMPLETED

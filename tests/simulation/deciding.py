@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.hosts import Hosts
+from tests.simulation.slots import Ledger
 from tests.simulation.world import Broken
 from titan.core.changes import Insert
 from titan.core.events import (
@@ -27,6 +28,7 @@ from titan.model.spec import JobSpec, decode_spec
 from titan.model.states import LIVING_ATTEMPT_STATES, AttemptState, JobState
 
 if TYPE_CHECKING:
+    from tests.simulation.master import Master
     from tests.simulation.rows import Rows
 
 JobKey = tuple[str, str]
@@ -35,6 +37,11 @@ EXTEND_MS_MAX = 15 * 60_000
 BACKOFF_S_MAX = 300.0
 POSTPONE_MS = 1_000
 TURN = 16
+QUEUED, ASSIGNED, RUNNING = JobState.QUEUED, JobState.ASSIGNED, AttemptState.RUNNING
+STARTING = (QUEUED, ASSIGNED)
+# Events that tell something beside what follows from them.
+SAYING = frozenset({CancelJob, CancelRun, FlipRun, WorkerConnected})
+HITS = {(old, new): f"job {old} {new}" for old in JobState for new in JobState}
 
 
 class Hold:
@@ -65,11 +72,15 @@ class Turn:
         self.granted = granted
 
 
+NO_QUEUE: dict[JobKey, Turn | None] = {}
+
+
 class Lead:
     """One load of one Master's core. `closed`: the attempts it ended, with good reason."""
 
-    def __init__(self, rows: "Rows", epoch: int, now: Now, snapshot: Snapshot) -> None:
+    def __init__(self, rows: "Rows", epoch: int, now: Now, snapshot: Snapshot, ledger: Ledger) -> None:
         self.rows = rows
+        self.ledger = ledger
         self.hosts: Hosts = rows.hosts
         self.epoch = epoch
         self.closed: set[int] = set()
@@ -98,28 +109,47 @@ class Lead:
         """Return the spec of a job that was ever decided on."""
         return self.rows.specs[key]
 
-    def decided(self, event: Event, decision: Decision, now: Now) -> None:
-        """Judge one decision."""
+    def decided(self, master: "Master", event: Event, decision: Decision) -> None:
+        """Judge one decision. A Master that was deposed can grant and close nothing."""
+        leads = master.machine.epoch == self.rows.epoch
+        if type(event) in SAYING:
+            self.heard(event, decision)
+        now = master.clocks() if decision.changes else None
+        for change in decision.changes:
+            values = change.values
+            if change.table == "jobs":
+                if type(change) is Insert:
+                    self.new_job(values, event, now)
+                elif "state" in values:
+                    self.job_moves(change.key, change.expect["state"], values, event, now)
+            elif change.table == "attempts":
+                if type(change) is Insert:
+                    fence = values["fence"]
+                    self.held[fence] = Hold(values, now.mono_ms)
+                    self.ledger.hold(fence, (values["worker"], values["incarnation"]))
+                    continue
+                fence = change.key[0]
+                if "incarnation" in values:
+                    self.adopted(fence, values)
+                if values.get("state", RUNNING) not in LIVING_ATTEMPT_STATES:
+                    self.attempt_ends(fence, values["state"], event, now)
+                    self.ledger.drop(fence)
+                    if leads:
+                        self.hosts.closes(master, fence, values)
+        if decision.sends:
+            self.hosts.slots.sends(self.ledger, decision.sends, leads)
+
+    def heard(self, event: Any, decision: Decision) -> None:
+        """Note what an event told, beside what follows from it."""
         if isinstance(event, WorkerConnected):
             self.hello(event)
-        elif isinstance(event, CancelRun | CancelJob) and decision.answer.get("cancelled"):
+        elif isinstance(event, FlipRun):
+            if decision.refusal is None:
+                for key in self.staged.pop(event.run_id, ()):
+                    self.ready(key, not decision.more)
+        elif decision.answer.get("cancelled"):
             self.cancels.append((decision, event, self.generations(decision, event.run_id)))
             self.rows.asked.setdefault(event.run_id)
-        elif isinstance(event, FlipRun) and decision.refusal is None:
-            for key in self.staged.pop(event.run_id, ()):
-                self.ready(key, not decision.more)
-        for change in decision.changes:
-            if change.table == "jobs":
-                if isinstance(change, Insert):
-                    self.new_job(change.values, event, now)
-                elif "state" in change.values:
-                    run_id, job_id = change.key
-                    self.job_moves((run_id, job_id), change.expect["state"], change.values, event, now)
-            elif change.table == "attempts":
-                if isinstance(change, Insert):
-                    self.held[change.values["fence"]] = Hold(change.values, now.mono_ms)
-                else:
-                    self.attempt_moves(change.key[0], change.values, event, now)
 
     def generations(self, decision: Decision, run_id: str) -> dict[str, int]:
         """Return of which generations the runs are that a cancel writes, and the run that it names."""
@@ -134,20 +164,23 @@ class Lead:
 
     def hello(self, event: WorkerConnected) -> None:
         """A worker is back: what was promised for its absence is over."""
+        self.ledger.current[event.name] = event.incarnation
+        self.ledger.lent[event.name] = set()
         self.rows.predecessors[event.incarnation] = event.predecessor
         for attempt in event.attempts:
             hold = self.held.get(attempt.fence)
             if hold is not None and hold.worker == event.name:
                 hold.not_before_ms = 0
 
-    def attempt_moves(self, fence: int, values: dict[str, Any], event: Event, now: Now) -> None:
-        """An attempt is begun, adopted or ended."""
-        state = values.get("state")
-        if "incarnation" in values:
-            self.held[fence].incarnations.append(values["incarnation"])
-            self.held[fence].boot_id = values["boot_id"]
-        if state is None or state in LIVING_ATTEMPT_STATES:
-            return
+    def adopted(self, fence: int, values: dict[str, Any]) -> None:
+        """The next process of its worker answers for an attempt."""
+        hold = self.held[fence]
+        hold.incarnations.append(values["incarnation"])
+        hold.boot_id = values["boot_id"]
+        self.ledger.adopt(fence, values["incarnation"])
+
+    def attempt_ends(self, fence: int, state: AttemptState, event: Event, now: Now) -> None:
+        """An attempt is over, as the Master believes."""
         hold = self.held.pop(fence)
         self.closed.add(fence)
         if self.told(fence, hold, state, event):
@@ -194,18 +227,22 @@ class Lead:
         """A job is moved, or made."""
         state: JobState = values["state"]
         if old is not None:
-            self.rows.world.hits[f"job {old} {state}"] += 1
-        until_ms = self.waits_until.pop(key, 0)
-        if state in (JobState.QUEUED, JobState.ASSIGNED) and now.mono_ms < until_ms:
-            raise Broken("i20", f"{key} is {state} {until_ms - now.mono_ms} ms before it is due")
+            self.rows.world.hits[HITS[old, state]] += 1
+        if key in self.waits_until:
+            until_ms = self.waits_until.pop(key)
+            if state in STARTING and now.mono_ms < until_ms:
+                raise Broken("i20", f"{key} is {state} {until_ms - now.mono_ms} ms before it is due")
         if state == JobState.DELAYED:
             self.waits_until[key] = now.mono_ms + self.delayed(key, values, event, now)
-        elif state == JobState.ASSIGNED:
+        elif state == ASSIGNED:
             self.taken(key)
-        elif state == JobState.QUEUED:
+        elif state == QUEUED:
             self.ready(key, True)
-        if state != JobState.QUEUED and old == JobState.QUEUED:
-            self.queues.get(self.spec(key).requirement, {}).pop(key, None)
+            return
+        if old == QUEUED:
+            queue = self.queues.get(self.rows.specs[key].requirement)
+            if queue is not None:
+                queue.pop(key, None)
 
     def delayed(self, key: JobKey, values: dict[str, Any], event: Event, now: Now) -> int:
         """Return how long a job has to wait in DELAYED."""
@@ -226,29 +263,31 @@ class Lead:
 
     def ready(self, key: JobKey, known: bool) -> None:
         """A job enters its queue, the last there; `known` False: others may still enter before it."""
-        spec = self.spec(key)
+        spec = self.rows.specs[key]
         queue = self.queues.setdefault(spec.requirement, {})
         # Pinned jobs stand in queues of their own, from which they may come later.
         queue[key] = Turn(len(queue), self.granted[spec.requirement]) if known and not spec.affinity else None
 
     def taken(self, key: JobKey) -> None:
         """A job is granted: nobody in its queue may have been passed over too often."""
-        spec = self.spec(key)
-        queue = self.queues.get(spec.requirement, {})
-        self.passed_over(spec.requirement, key, queue.get(key))
+        spec = self.rows.specs[key]
+        turn = self.queues.get(spec.requirement, NO_QUEUE).get(key)
+        if turn is not None:
+            self.passed_over(spec.requirement, key, turn)
         # A run below another may be granted out of its turn, and a pinned job from another queue: neither counts.
         run = self.rows.books.runs.get(key[0])
         if not spec.affinity and run is not None and run.row["parent_run_id"] is None:
             self.granted[spec.requirement] += 1
 
-    def passed_over(self, requirement: tuple[str, ...], key: JobKey, turn: Turn | None) -> None:
+    def passed_over(self, requirement: tuple[str, ...], key: JobKey, turn: Turn) -> None:
         """A ready job with k older ones before it is granted within 16 * (k + 1) grants of its queue."""
-        if turn is not None and self.granted[requirement] - turn.granted >= TURN * (turn.before + 1):
-            passed = self.granted[requirement] - turn.granted
+        passed = self.granted[requirement] - turn.granted
+        if passed >= TURN * (turn.before + 1):
             raise Broken("i19", f"{key} had {turn.before} before it, and {passed} others were granted")
 
     def look_at_queues(self) -> None:
         """Judge those who still wait."""
         for requirement, queue in self.queues.items():
             for key, turn in queue.items():
-                self.passed_over(requirement, key, turn)
+                if turn is not None:
+                    self.passed_over(requirement, key, turn)

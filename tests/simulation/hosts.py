@@ -15,11 +15,8 @@ from tests.simulation.logs import Logs
 from tests.simulation.slots import Slots
 from tests.simulation.worker import PATTERN
 from tests.simulation.world import Broken
-from titan.core.changes import Update
-from titan.core.commit import Batch
-from titan.core.events import Decision, Event, Send
 from titan.model.states import AttemptState, JobState
-from titan.model.wire import CAUSE_LEASE, CAUSE_WORKER_STOP, Ack, Grant, Hello, Lend, Returned, Welcome
+from titan.model.wire import CAUSE_LEASE, CAUSE_WORKER_STOP, Ack, Hello, Returned, Welcome
 
 if TYPE_CHECKING:
     from tests.simulation.ground import Ground
@@ -32,7 +29,6 @@ JobKey = tuple[str, str]
 KILLED = frozenset({
     "worker gone", "launcher gone", "both gone", "machine gone", "swept", CAUSE_LEASE, CAUSE_WORKER_STOP,
 })  # fmt: skip
-CLOSED = frozenset({AttemptState.ENDED, AttemptState.RETURNED, AttemptState.LOST})
 
 
 class Hosts:
@@ -60,13 +56,6 @@ class Hosts:
 
     # What workers hear and say
 
-    def worker_started(self, worker: "Worker") -> None:
-        """A worker process begins."""
-        self.contact.worker_started(worker)
-
-    def worker_gone(self, worker: "Worker") -> None:
-        """A worker process is gone."""
-
     def disk_lost(self, host: "Host") -> None:
         """What a host kept of its attempts is gone."""
         self.owed[host.name] = set()
@@ -88,7 +77,7 @@ class Hosts:
     def says(self, worker: "Worker", items: list[Any]) -> None:
         """A worker sends a frame."""
         for item in items:
-            if isinstance(item, Returned):
+            if type(item) is Returned:
                 if item.fence in self.owed[worker.host.name]:
                     raise Broken("i8", f"{worker.name} gives {item.fence} back, which it has started")
                 self.returned.add(item.fence)
@@ -105,14 +94,6 @@ class Hosts:
         if fence in self.owed[worker.host.name]:
             raise Broken("i29", f"{worker.name} forgets {fence} before it was told that its end is durable")
 
-    def lent(self, worker: "Worker", message: Lend) -> None:
-        """A worker hears whose slot is lent."""
-        self.slots.lent(worker, message)
-
-    def prepares(self, worker: "Worker", grant: Grant) -> None:
-        """A worker makes an attempt ready."""
-        self.slots.prepares(worker, grant)
-
     # Processes
 
     def process_started(self, host: "Host", process: "Process") -> None:
@@ -123,10 +104,11 @@ class Hosts:
         self.started[fence] = process
         key = (grant.run_id, grant.job_id)
         self._may_start(key, process)
-        for other in self.live.setdefault(key, []):
+        live = self.live.setdefault(key, [])
+        for other in live:
             if other.spec.on_lost != "fail" and not stood_still(other):
                 raise Broken("i10", f"{key}: {other.fence} still runs on {other.host.name} as {fence} starts")
-        self.live[key].append(process)
+        live.append(process)
         self.owed[host.name].add(fence)
         self.contact.judge(process)
         self.slots.process_started(host, process)
@@ -171,35 +153,16 @@ class Hosts:
 
     # Masters
 
-    def took_over(self, epoch: int) -> None:
-        """An epoch begins."""
-        self.slots.took_over(epoch)
-
     def loaded(self, master: "Master") -> None:
         """A Master leads."""
         self.contact.loaded(master)
         self.slots.loaded(master)
 
-    def renewed(self, master: "Master", name: str, heard: bool) -> None:
-        """A Master answers a renewal."""
-        if heard:
-            self.contact.heard(master, name)
-
-    def sends(self, master: "Master", send: Send) -> None:
-        """A Master lets a message go."""
-        if master.poisoned and isinstance(send.message, Ack):
-            self.spoiled.update(send.message.ended)
-
-    def decided(self, master: "Master", event: Event, decision: Decision) -> None:
-        """A scheduler has decided; each attempt it closes needs a reason. One that was deposed can commit nothing."""
-        self.slots.decided(master, event, decision)
-        if master.machine.epoch != self.slots.epoch:
-            return
-        for change in decision.changes:
-            if change.table == "attempts" and isinstance(change, Update) and change.values.get("state") in CLOSED:
-                process = self.started.get(change.key[0])
-                if process is not None:
-                    self._may_close(master, process, change.values)
+    def closes(self, master: "Master", fence: int, values: dict[str, Any]) -> None:
+        """A scheduler has decided that an attempt is over, which needs a reason if it was begun."""
+        process = self.started.get(fence)
+        if process is not None:
+            self._may_close(master, process, values)
 
     def _may_close(self, master: "Master", process: "Process", values: dict[str, Any]) -> None:
         """`process` was started, and its attempt is closed with `values`."""
@@ -226,18 +189,12 @@ class Hosts:
             return True
         return self.contact.may_give_up(master, process)
 
-    def committed(self, batch: Batch) -> None:
-        """A batch is in the database."""
-        for chunk in batch.chunks:
-            self.logs.took(chunk)
-        for change in batch.changes:
-            if change.table != "attempts" or not isinstance(change, Update):
-                continue
-            row = self.tables["attempts"][change.key]
-            if row["state"] == AttemptState.ENDED:
-                self._ended(row)
-            elif row["state"] == AttemptState.LOST and "log_bytes" in change.values:
-                self._log_ended(row)
+    def attempt_over(self, row: dict[str, Any], values: dict[str, Any]) -> None:
+        """The end of an attempt is in the database; `values` were written."""
+        if row["state"] == AttemptState.ENDED:
+            self._ended(row)
+        elif row["state"] == AttemptState.LOST and "log_bytes" in values:
+            self._log_ended(row)
 
     def _ended(self, row: dict[str, Any]) -> None:
         """The end of an attempt is durable: its log is too, and what it did stands."""

@@ -90,7 +90,6 @@ class Master(WithLinks):
         if not self.up:
             return
         self.say("is killed")
-        self.ground.oracle.master_gone(self)
         links = [link for link in self.ground.network.links if link.master is self]
         self.die()
         self.forget()
@@ -189,7 +188,6 @@ class Master(WithLinks):
         """Somebody else leads: this process ends."""
         self.say(f"steps down: {why}")
         self.world.hits["stepped_down"] += 1
-        self.ground.oracle.master_gone(self)
         self.crash()
 
     # Events in, entries out
@@ -315,8 +313,7 @@ class Master(WithLinks):
         if self.ground.strikes("crash_before_answer"):
             self.crash()
             return
-        oracle = self.ground.oracle
-        oracle.released(self, self.machine, order)
+        self.ground.oracle.released(self, self.machine, order)
         for entry, results in order.entries:
             ticket: Ticket = entry.ticket
             if ticket.durable is not None:
@@ -325,8 +322,7 @@ class Master(WithLinks):
             if decision is not None:
                 for send in decision.sends:
                     self.deliver(send)
-                if decision.news:
-                    oracle.told(self, order.number, decision.news)
+                if decision.news and self.when_over:
                     self.wake_waiting(decision)
             if ticket.reply is not None:
                 if decision is None:
@@ -337,7 +333,6 @@ class Master(WithLinks):
                     ticket.reply(decision.refusal.code, decision.refusal.message)
             if ticket.settled is not None:
                 ticket.settled()
-        self.after_quietly(0, oracle.all_told, self.machine.epoch, order.number)
 
     def wake_waiting(self, decision: Decision) -> None:
         """Those who wait for the end of a run look again."""

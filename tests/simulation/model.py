@@ -6,25 +6,30 @@ allows what has not been passed on yet.
 """
 
 from tests.simulation.books import JobBook
-from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES, AttemptState, JobState, RunState
+from titan.model.states import FINAL_JOB_STATES, AttemptState, JobState, RunState
 from titan.model.wire import CAUSE_LOST
 
 S = JobState
 LOSSES_MAX = 3
+States = frozenset[JobState]
+BLOCKED, QUEUED, COMPLETED = frozenset({S.BLOCKED}), frozenset({S.QUEUED}), frozenset({S.COMPLETED})
+FAILED, CANCELLED, DEAD = frozenset({S.FAILED}), frozenset({S.CANCELLED}), frozenset({S.DEAD})
+READY = frozenset({S.QUEUED, S.DELAYED})
+LIVING = {AttemptState.ASSIGNED: frozenset({S.ASSIGNED}), AttemptState.RUNNING: frozenset({S.RUNNING})}
 
 
 def wrong(job: JobBook, quiet: bool) -> tuple[str, str] | None:
     """Return the invariant that the row of `job` breaks and how, or None."""
     row, run = job.row, job.run.row
-    if run["state"] == RunState.STAGED or job.starts_again:
+    if run["state"] == RunState.STAGED or (run["opening"] is not None and job.starts_again):
         return None
+    state = row["state"]
     if row["generation"] != run["generation"]:
         # What stays as it ended in an older generation was judged in that.
-        return None if row["state"] in FINAL_JOB_STATES else ("i12", f"{row['state']} in an older generation")
-    failures, losses = counts(job)
+        return None if state in FINAL_JOB_STATES else ("i12", f"{state} in an older generation")
+    failures, losses = counts(job) if job.history else (0, 0)
     if failures > job.spec.retries + 1:
         return "i20", f"{failures} attempts failed, {job.spec.retries} retries"
-    state = row["state"]
     is_due = losses == LOSSES_MAX and state not in (S.CANCELLED, S.FAILED)
     if losses > LOSSES_MAX or (state == S.DEAD) != is_due:
         return "i20", f"{state} after {losses} losses"
@@ -54,29 +59,30 @@ def counts(job: JobBook) -> tuple[int, int]:
     return failures, losses
 
 
-def allowed(job: JobBook, failures: int, losses: int, quiet: bool) -> set[JobState]:
+def allowed(job: JobBook, failures: int, losses: int, quiet: bool) -> States:
     """Return the states that follow from the last attempt, or from the parents when there was none."""
     if not job.history:
         return before_the_first(job, quiet)
     last = job.history[-1]
-    if last["state"] in LIVING_ATTEMPT_STATES:
-        return {JobState(last["state"].value)}
-    if last["state"] == AttemptState.RETURNED:
-        return {S.QUEUED, S.DELAYED}
-    if last["state"] == AttemptState.LOST:
+    state = last["state"]
+    if state in LIVING:
+        return LIVING[state]
+    if state == AttemptState.RETURNED:
+        return READY
+    if state == AttemptState.LOST:
         if job.spec.on_lost == "fail":
-            return {S.FAILED}
-        return {S.DEAD} if losses >= LOSSES_MAX else {S.QUEUED}
+            return FAILED
+        return DEAD if losses >= LOSSES_MAX else QUEUED
     if not last["exit_code"] and not last["cause"]:
-        return {S.COMPLETED}
-    return {S.FAILED} if failures > job.spec.retries else {S.DELAYED, S.QUEUED}
+        return COMPLETED
+    return FAILED if failures > job.spec.retries else READY
 
 
-def before_the_first(job: JobBook, quiet: bool) -> set[JobState]:
+def before_the_first(job: JobBook, quiet: bool) -> States:
     """Return the states of a job that had no attempt in this generation."""
-    if job.bad_parents():
-        return {S.CANCELLED} if quiet else {S.CANCELLED, S.BLOCKED}
-    if job.open_parents():
-        return {S.BLOCKED}
-    ready = {S.QUEUED, S.DELAYED} if job.spec.delay_ms else {S.QUEUED}
-    return ready if quiet else ready | {S.BLOCKED}
+    if job.parents and job.bad_parents():
+        return CANCELLED if quiet else CANCELLED | BLOCKED
+    if job.parents and job.open_parents():
+        return BLOCKED
+    ready = READY if job.spec.delay_ms else QUEUED
+    return ready if quiet else ready | BLOCKED

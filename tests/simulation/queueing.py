@@ -6,6 +6,7 @@ or as not kept. What a batch holds is recomputed here from its entries.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from operator import is_
 from typing import Any
 
 from tests.simulation.world import Broken
@@ -16,7 +17,10 @@ Merged = dict[tuple[Any, ...], dict[str, Any]]
 
 
 class Line:
-    """The entries of one commit machine. `number`: its last batch; `known`: whether its outcome could be learned."""
+    """The entries of one commit machine: those that are `waiting`, and those of the batch that is in `flight`.
+
+    `number`: its last batch; `kept`: the last in the database; `known`: whether its outcome could be learned.
+    """
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -25,10 +29,6 @@ class Line:
         self.known = True
         self.flight: deque[Entry] = deque()
         self.waiting: deque[Entry] = deque()
-
-    def added(self, entry: Entry) -> None:
-        """An entry waits for its batch."""
-        self.waiting.append(entry)
 
     def writes(self, batch: Batch) -> None:
         """A batch goes to the disk, perhaps again: it must be the next of what waits, whole."""
@@ -39,32 +39,30 @@ class Line:
         if batch.number != self.number + 1:
             raise Broken("i21", f"batch {batch.number} of epoch {self.epoch} after {self.number}")
         self.number = batch.number
-        count = len(self.waiting)
-        while count and not is_made_of(batch, list(self.waiting)[:count]):
-            count -= 1
+        entries = list(self.waiting)
+        while entries and not is_made_of(batch, entries):
+            entries.pop()
+        count = len(entries)
         if not count:
             raise Broken("c11.4", f"batch {batch.number} of epoch {self.epoch} is not what was decided")
         for _ in range(count):
             self.flight.append(self.waiting.popleft())
 
-    def committed(self, batch: Batch) -> None:
-        """The batch is in the database."""
-        self.kept = batch.number
-
     def released(self, order: Release) -> None:
         """These are told to be durable: all of the batch in flight, then what wrote nothing and waited behind it."""
-        if (self.flight and order.number != self.number) or order.number > self.kept:
+        flight = self.flight
+        if (flight and order.number != self.number) or order.number > self.kept:
             raise Broken("c11.4", f"batch {order.number} is released, {self.kept} is the last in the database")
         for entry, _ in order.entries:
-            if self.flight:
-                expected = self.flight.popleft()
+            if flight:
+                expected: Entry | None = flight.popleft()
             else:
                 expected = self.waiting.popleft() if self.waiting else None
                 if entry.writes():
                     raise Broken("c11.4", f"what is in no batch is released with {order.number}")
             if entry is not expected:
                 raise Broken("c11.4", f"released out of order with batch {order.number}")
-        if self.flight:
+        if flight:
             raise Broken("c11.4", f"batch {order.number} is released in part")
 
     def refused(self, order: Refuse) -> None:
@@ -82,18 +80,21 @@ class Line:
 
 def is_made_of(batch: Batch, entries: Sequence[Entry]) -> bool:
     """Say whether `batch` holds just what `entries` write."""
-    if sum(len(entry.operations) for entry in entries) != len(batch.operations):
+    if len(entries) == 1:
+        entry = entries[0]
+        chunks, operations, changes = entry.chunks, entry.operations, entry.changes
+    else:
+        chunks = [chunk for entry in entries for chunk in entry.chunks]
+        operations = [operation for entry in entries for operation in entry.operations]
+        changes = [change for entry in entries for change in entry.changes]
+    if not (is_same(chunks, batch.chunks) and is_same(operations, batch.operations)):
         return False
-    chunks = [chunk for entry in entries for chunk in entry.chunks]
-    if len(chunks) != len(batch.chunks) or any(a is not b for a, b in zip(chunks, batch.chunks, strict=True)):
-        return False
-    operations = [operation for entry in entries for operation in entry.operations]
-    if any(a is not b for a, b in zip(operations, batch.operations, strict=True)):
-        return False
-    changes = [change for entry in entries for change in entry.changes]
-    if len(changes) == len(batch.changes) and all(a is b for a, b in zip(changes, batch.changes, strict=True)):
-        return True
-    return merged(changes) == merged(batch.changes)
+    return is_same(changes, batch.changes) or merged(changes) == merged(batch.changes)
+
+
+def is_same(these: Sequence[Any], those: Sequence[Any]) -> bool:
+    """Say whether both hold the same things in the same order."""
+    return len(these) == len(those) and all(map(is_, these, those))
 
 
 def merged(changes: Iterable[Change]) -> Merged:

@@ -1,13 +1,14 @@
 """Compares what a scheduler has in memory with the rows, at a moment when nothing is under way between the two."""
 
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
-from tests.simulation.books import RunBook
+from tests.simulation.books import JobBook, RunBook
 from tests.simulation.world import Broken
 from titan.core.memory import Job, Memory, Run
 from titan.core.queues import QueueKey
 from titan.core.scheduler import Scheduler
-from titan.model.states import JobState, RunState
+from titan.model.states import FINAL_JOB_STATES, JobState, RunState
 
 if TYPE_CHECKING:
     from tests.simulation.rows import Rows
@@ -20,6 +21,8 @@ JOB_COLUMNS = (
     "state", "generation", "fence", "attempt", "worker", "failures", "losses", "due_ms", "cancel_requested", "reason",
     "ready_ms",
 )  # fmt: skip
+RUN_IN_ROW, RUN_IN_MEMORY = itemgetter(*RUN_COLUMNS), attrgetter(*RUN_COLUMNS)
+JOB_IN_ROW, JOB_IN_MEMORY = itemgetter(*JOB_COLUMNS), attrgetter(*JOB_COLUMNS)
 
 
 class Memories:
@@ -52,28 +55,31 @@ class Memories:
 
     def look_at_run(self, book: RunBook, run: Run) -> int:
         """Compare one run; return how many of its jobs are ready."""
-        differ(f"run {run.run_id}", RUN_COLUMNS, book.row, run)
+        if RUN_IN_ROW(book.row) != RUN_IN_MEMORY(run):
+            differ(f"run {run.run_id}", RUN_COLUMNS, book.row, run)
+        opening = book.row["opening"] is not None
         queued = living = 0
         for job_id, job_book in book.jobs.items():
             job = run.jobs.get(job_id)
-            if job_book.final != (job is None):
+            final = job_book.row["state"] in FINAL_JOB_STATES and not (opening and job_book.starts_again)
+            if final != (job is None):
                 raise Broken("i12", f"{job_book.key} is {job_book.row['state']}, in memory: {job is not None}")
             if job is None:
                 continue
             living += 1
-            differ(str(job_book.key), JOB_COLUMNS, job_book.row, job)
-            owner = self.owner(job, job_book.open_parents())
-            if not owner:
+            if JOB_IN_ROW(job_book.row) != JOB_IN_MEMORY(job):
+                differ(str(job_book.key), JOB_COLUMNS, job_book.row, job)
+            if not self.owner(job, job_book):
                 raise Broken("i12", f"nobody sees to {job_book.key}, which is {job.state}")
             queued += job.state == JobState.QUEUED
         if living != len(run.jobs):
             raise Broken("i12", f"run {run.run_id} has {len(run.jobs)} jobs in memory, {living} in the database")
         return queued
 
-    def owner(self, job: Job, open_parents: int) -> bool:
+    def owner(self, job: Job, book: JobBook) -> bool:
         """Say whether something is there that will move the job on."""
         if job.state == JobState.BLOCKED:
-            return job.waiting_for == open_parents > 0
+            return job.waiting_for == book.open_parents() > 0
         if job.state == JobState.DELAYED:
             return ("due", job.run_id, job.job_id, job.due_ms) in self.timers
         if job.state == JobState.QUEUED:

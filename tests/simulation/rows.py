@@ -7,8 +7,9 @@ What is decided is judged in `deciding`, how it gets to the database in `queuein
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.books import RunBook
+from tests.simulation.callers import Callers
 from tests.simulation.committing import Books
-from tests.simulation.deciding import Lead
+from tests.simulation.deciding import SAYING, Lead
 from tests.simulation.hosts import Hosts
 from tests.simulation.queueing import Line
 from tests.simulation.remembering import Memories
@@ -19,6 +20,7 @@ from titan.core.events import CancelJob, CancelRun, Decision, Event, Now, Send
 from titan.core.rows import Snapshot
 from titan.model.spec import JobSpec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, LIVING_ATTEMPT_STATES, RunState
+from titan.model.store import SweepStage
 from titan.model.wire import Ack, Grant
 
 if TYPE_CHECKING:
@@ -31,17 +33,19 @@ LOOK_COMMITS = 64
 class Rows:
     """The judge of the rows. `specs` are those of all jobs ever decided on, `asked` the runs with a cancel in them."""
 
-    def __init__(self, ground: "Ground", hosts: Hosts) -> None:
+    def __init__(self, ground: "Ground", hosts: Hosts, callers: Callers) -> None:
         self.ground = ground
         self.world = ground.world
         self.hosts = hosts
+        self.callers = callers
+        self.watchers = callers.watchers
         self.tables = ground.mirror.rows
         self.specs: dict[tuple[str, str], JobSpec] = {}
         self.asked: dict[str, None] = {}
         self.predecessors: dict[str, str] = {}
         self.books = Books(self)
         self.leads: dict[str, Lead] = {}
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[Commit, Line] = {}
         self.granted: set[int] = set()
         self.epoch = self.number = 0
         self.unlooked = 0
@@ -59,41 +63,40 @@ class Rows:
         former = self.leads.get(master.name)
         if former is not None:
             former.look_at_queues()
-        self.leads[master.name] = Lead(self, epoch, now, snapshot)
-        self.lines[master.name] = Line(epoch)
+        self.leads[master.name] = Lead(self, epoch, now, snapshot, self.hosts.slots.ledgers[master.name])
         self.unlooked = LOOK_COMMITS
-        for row in self.ground.mirror.open_runs.values():
-            self.look_at_rows(self.books.runs[row["run_id"]], False)
 
     def decided(self, master: "Master", event: Event, decision: Decision) -> None:
-        """Its scheduler took an event."""
-        self.leads[master.name].decided(event, decision, master.clocks())
+        """Its scheduler took an event. Most of them follow from time alone, and nothing from them."""
+        if decision.changes or decision.sends or type(event) in SAYING:
+            self.leads[master.name].decided(master, event, decision)
 
     def renewed(self, master: "Master", name: str, incarnation: str, heard: bool) -> None:
-        """A renewal is answered."""
+        """A renewal is answered; `heard`: a scheduler is there to hear of it."""
         if heard:
             self.leads[master.name].renewals[incarnation] = master.mono_ms()
+            self.hosts.contact.heard(master, name)
 
     # Batches
 
-    def line(self, master: "Master", machine: Commit) -> Line:
+    def line(self, machine: Commit) -> Line:
         """Return the line of a commit machine."""
-        line = self.lines.get(master.name)
-        if line is None or line.epoch != machine.epoch:
-            line = self.lines[master.name] = Line(machine.epoch)
+        line = self.lines.get(machine)
+        if line is None:
+            line = self.lines[machine] = Line(machine.epoch)
         return line
 
     def added(self, master: "Master", machine: Commit, entry: Entry) -> None:
         """A decision waits for its batch."""
-        self.line(master, machine).added(entry)
+        (self.lines.get(machine) or self.line(machine)).waiting.append(entry)
 
     def writes(self, master: "Master", machine: Commit, batch: Batch) -> None:
-        """A batch goes to the disk."""
-        self.line(master, machine).writes(batch)
+        """A batch goes to the disk, perhaps not for the first time."""
+        self.line(machine).writes(batch)
 
     def unlearned(self, master: "Master", machine: Commit) -> None:
         """Whether the batch in flight arrived cannot be learned: the row is unreadable, or another's."""
-        self.line(master, machine).known = False
+        self.line(machine).known = False
 
     def failed(self, master: "Master", error: Exception) -> None:
         """A batch was not taken."""
@@ -101,27 +104,31 @@ class Rows:
 
     def refused(self, master: "Master", machine: Commit, order: Refuse) -> None:
         """Callers are told that it was not kept."""
-        self.line(master, machine).refused(order)
+        self.line(machine).refused(order)
 
     def committed(self, master: "Master", batch: Batch) -> None:
         """A batch is in the database."""
         if (batch.epoch, batch.number) != (self.epoch, self.number + 1):
             raise Broken("i21", f"batch {batch.number} of epoch {batch.epoch} after {self.number} of {self.epoch}")
         self.number = batch.number
-        self.line(master, master.machine).committed(batch)
+        self.line(master.machine).kept = batch.number
         self.unlooked += 1
-        self.books.committed(batch, self.leads[master.name].closed)
+        if batch.changes:
+            self.books.committed(batch, self.leads[master.name].closed)
+        for operation in batch.operations:
+            if type(operation) is SweepStage:
+                self.books.swept(operation.run_id)
 
     def released(self, master: "Master", machine: Commit, order: Release) -> None:
         """What follows is told as durable."""
-        self.line(master, machine).released(order)
+        (self.lines.get(machine) or self.line(machine)).released(order)
+        self.watchers.released(machine.epoch, order)
         lead = self.leads.get(master.name)
-        if lead is None:
-            return
-        if lead.cancels:
-            self.cancels_told(lead, order)
-        if self.unlooked >= LOOK_COMMITS:
-            self.look(master, machine, lead)
+        if lead is not None:
+            if lead.cancels:
+                self.cancels_told(lead, order)
+            if self.unlooked >= LOOK_COMMITS:
+                self.look(master, machine, lead)
 
     def cancels_told(self, lead: Lead, order: Release) -> None:
         """A cancel is acknowledged: it must stand in the rows of all that it is for."""
@@ -181,17 +188,21 @@ class Rows:
     def sends(self, master: "Master", send: Send) -> None:
         """A message to a worker is let go."""
         message = send.message
-        attempts = self.tables["attempts"]
-        if isinstance(message, Grant):
-            if (message.fence,) not in attempts:
-                raise Broken("i8", f"grant {message.fence} before its commit")
-            if message.fence in self.granted:
-                raise Broken("i8", f"grant {message.fence} is sent twice")
-            self.granted.add(message.fence)
-        if isinstance(message, Ack):
+        kind = type(message)
+        if kind is Grant:
+            fence = message.fence
+            if (fence,) not in self.tables["attempts"]:
+                raise Broken("i8", f"grant {fence} before its commit")
+            if fence in self.granted:
+                raise Broken("i8", f"grant {fence} is sent twice")
+            self.granted.add(fence)
+        elif kind is Ack and message.ended:
+            if master.poisoned:
+                self.hosts.spoiled.update(message.ended)
+                return
             for fence in message.ended:
-                row = attempts.get((fence,))
-                if row is not None and row["state"] in LIVING_ATTEMPT_STATES and not master.poisoned:
+                row = self.tables["attempts"].get((fence,))
+                if row is not None and row["state"] in LIVING_ATTEMPT_STATES:
                     raise Broken("i29", f"the end of {fence} is acknowledged and its row is {row['state']}")
 
     def answers(self, request: Any, code: str) -> None:

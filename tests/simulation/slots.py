@@ -5,13 +5,11 @@ nothing more is begun while those that have not lent their slot fill the slots. 
 decisions: what it has granted to a process and lent there; a grant is for a free slot, or for one sent ahead of it.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.world import Broken
-from titan.core.changes import Insert
-from titan.core.events import Decision, Event, WorkerConnected
+from titan.core.events import Send
 from titan.model.spec import GPU, decode_spec
-from titan.model.states import LIVING_ATTEMPT_STATES
 from titan.model.wire import Grant, Lend
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.worker import Host, Worker
 
 Holder = tuple[str, str]
+NONE: frozenset[int] = frozenset()
 
 
 class Slots:
@@ -30,7 +29,7 @@ class Slots:
         self.ground = ground
         self.lent_at: dict[str, set[int]] = {}
         self.ledgers: dict[str, Ledger] = {}
-        self.epoch = 0
+        self.named: dict[str, Host] = {}
 
     # At a worker
 
@@ -49,17 +48,20 @@ class Slots:
     def prepares(self, worker: "Worker", grant: Grant) -> None:
         """It makes one more ready."""
         host = worker.host
-        lent = self.lent_at.get(worker.name, set())
-        taken = [fence for fence in host.processes if fence not in lent]
-        if len(taken) + len(worker.preparing) >= host.slots:
-            text = f"{worker.name} prepares {grant.fence}, but {len(taken)} run without having lent their slot"
+        lent = self.lent_at.get(worker.name)
+        taken = len(host.processes)
+        if lent:
+            taken = len([fence for fence in host.processes if fence not in lent])
+        if taken + len(worker.preparing) >= host.slots:
+            text = f"{worker.name} prepares {grant.fence}, but {taken} run without having lent their slot"
             raise Broken("slots", f"{text}, {len(worker.preparing)} will, and it has {host.slots}")
 
     def process_started(self, host: "Host", process: "Process") -> None:
         """A process begins."""
         tags = process.spec.requirement
-        if not set(tags) <= set(host.capabilities):
-            raise Broken("tags", f"attempt {process.fence} needs {tags}, {host.name} offers {host.capabilities}")
+        for tag in tags:
+            if tag not in host.capabilities:
+                raise Broken("tags", f"attempt {process.fence} needs {tags}, {host.name} offers {host.capabilities}")
         if host.devices and GPU in tags:
             users = sum(GPU in other.spec.requirement for other in host.processes.values())
             if users > len(host.devices):
@@ -67,13 +69,11 @@ class Slots:
 
     def process_ended(self, host: "Host", process: "Process") -> None:
         """It is gone."""
-        self.lent_at.get(host.worker_name, set()).discard(process.fence)
+        lent = self.lent_at.get(host.worker_name)
+        if lent:
+            lent.discard(process.fence)
 
     # At a Master
-
-    def took_over(self, epoch: int) -> None:
-        """An epoch begins."""
-        self.epoch = epoch
 
     def loaded(self, master: "Master") -> None:
         """It leads, and knows what the database shows to live."""
@@ -81,41 +81,30 @@ class Slots:
         for fence, row in self.ground.mirror.living.items():
             ledger.hold(fence, (row["worker"], row["incarnation"]))
 
-    def decided(self, master: "Master", event: Event, decision: Decision) -> None:
-        """It has decided."""
-        ledger = self.ledgers[master.name]
-        if isinstance(event, WorkerConnected):
-            ledger.current[event.name] = event.incarnation
-            ledger.lent[event.name] = set()
-        for change in decision.changes:
-            if change.table == "attempts":
-                values = change.values
-                if isinstance(change, Insert):
-                    ledger.hold(values["fence"], (values["worker"], values["incarnation"]))
-                elif "incarnation" in values:
-                    ledger.adopt(change.key[0], values["incarnation"])
-                elif values.get("state", "ASSIGNED") not in LIVING_ATTEMPT_STATES:
-                    ledger.drop(change.key[0])
+    def sends(self, ledger: "Ledger", sends: list[Send], leads: bool) -> None:
+        """It has decided on messages to workers; `leads` False: it was deposed, and can grant nothing."""
         granted: dict[str, Grant] = {}
-        for send in decision.sends:
-            message = send.message
-            if isinstance(message, Lend):
+        for send in sends:
+            message: Any = send.message
+            kind = type(message)
+            if kind is Grant:
+                granted[send.worker] = message
+            elif kind is Lend:
                 lent = ledger.lent.setdefault(send.worker, set())
                 (lent.add if message.on else lent.discard)(message.fence)
-            elif isinstance(message, Grant):
-                granted[send.worker] = message
-        if master.machine.epoch == self.epoch:
+        if leads:
             for name, grant in granted.items():
                 self._judge(ledger, name, grant)
 
     def _judge(self, ledger: "Ledger", name: str, grant: Grant) -> None:
-        host = next(host for host in self.ground.hosts if host.worker_name == name)
-        held = ledger.held.get((name, ledger.current[name]), set())
-        lent = ledger.lent.get(name, set())
-        needing = len(held - lent)
-        none_ahead = lent or host.devices or GPU in host.capabilities
-        most = host.slots if none_ahead else 2 * host.slots
-        if needing > most:
+        if not self.named:
+            self.named = {host.worker_name: host for host in self.ground.hosts}
+        host = self.named[name]
+        held = ledger.held.get((name, ledger.current[name]), NONE)
+        lent = ledger.lent.get(name, NONE)
+        needing = len(held - lent) if lent else len(held)
+        has_gpu = host.devices or GPU in host.capabilities
+        if needing > (host.slots if lent or has_gpu else 2 * host.slots):
             raise Broken("slots", f"{grant.fence} is granted to {name}: {needing} need a slot of {host.slots}")
         if host.devices and GPU in decode_spec(grant.spec).requirement:
             ledger.on_device.add(grant.fence)

@@ -243,7 +243,6 @@ class Worker(Node):
         if not self.up:
             return
         self.say("is killed")
-        self.ground.oracle.worker_gone(self)
         wire, self.wire = self.wire, None
         self.die()
         if wire is not None:

@@ -80,7 +80,6 @@ class Count:
         ground, grant = process.host.ground, process.grant
         key = IdempotencyKey(f"{grant.idempotency_key}.{place}", b"", 2**60)
         request = Store(lambda now_ms: StoreIncr(f"count/{grant.run_id}", 1, now_ms, key))
-        ground.oracle.counts(f"count/{grant.run_id}", key.key)
         Asking(ground, process.host, request, _unless_gone(process, done), JOB_PATIENCE_MS)
 
 
