@@ -43,9 +43,29 @@ def context_for(ca: str, host: str, port: int, timeout_s: float) -> ssl.SSLConte
     key = (ca, 0 if is_pinned or not ca else _changed_ns(ca))
     found = _contexts.get(key)
     if found is None:
-        found = _pinned(fingerprint(ca), host, port, timeout_s) if is_pinned else _from_file(ca)
+        found = _trusting(*pinned(ca, host, port, timeout_s)) if is_pinned else _from_file(ca)
         _contexts[key] = found
     return found
+
+
+def pinned(wanted: str, host: str, port: int, timeout_s: float) -> tuple[bytes, bool]:
+    """Return the certificate (DER) with the fingerprint `wanted` that a server shows, and whether it is its own.
+
+    Raises as `context_for` does.
+    """
+    import hashlib
+
+    wanted = fingerprint(wanted)
+    chain = _chain_of(host, port, timeout_s)
+    for place, certificate in enumerate(chain):
+        if PINNED + hashlib.sha256(certificate).hexdigest() == wanted:
+            return certificate, place == 0
+    shown = f"it shows {PINNED}{hashlib.sha256(chain[-1]).hexdigest()}" if chain else "it shows none"
+    raise Unreachable(
+        f"{host} port {port} is not the Master with the fingerprint {wanted}: {shown}",
+        hint="somebody may stand between, or its CA was made anew: compare with the line that "
+        "`titan worker join-token` prints at the Master",
+    )
 
 
 def not_verified(where: str, error: Exception) -> Unreachable:
@@ -79,24 +99,14 @@ def _from_file(ca: str) -> ssl.SSLContext:
     return context
 
 
-def _pinned(wanted: str, host: str, port: int, timeout_s: float) -> ssl.SSLContext:
-    import hashlib
+def _trusting(certificate: bytes, is_server: bool) -> ssl.SSLContext:
     import ssl
 
-    chain = _chain_of(host, port, timeout_s)
-    for place, certificate in enumerate(chain):
-        if PINNED + hashlib.sha256(certificate).hexdigest() == wanted:
-            context = ssl.create_default_context(cadata=certificate)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            context.check_hostname = place > 0
-            return context
-    shown = f"it shows {PINNED}{hashlib.sha256(chain[-1]).hexdigest()}" if chain else "it shows none"
-    raise Unreachable(
-        f"{host} port {port} is not the Master with the fingerprint {wanted}: {shown}",
-        hint="somebody may stand between, or its CA was made anew: compare with the line that "
-        "`titan worker join-token` prints at the Master",
-    )
+    context = ssl.create_default_context(cadata=certificate)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = not is_server
+    return context
 
 
 def _chain_of(host: str, port: int, timeout_s: float) -> list[bytes]:

@@ -28,7 +28,10 @@ def bad(line: str, code: int, text: str, **env: str) -> Bad:
 
 NO_SUCH = "titan: there is no run and no job 'nope'\nNext: titan ps lists the runs\n"
 MISSING = "titan: Missing argument '{0}'.\nNext: titan {1} --help\n"
-TUNNEL = "Next: leave --listen out, and reach it from elsewhere through a tunnel: ssh -L 9090:127.0.0.1:9090 HOST\n"
+PUBLIC = (
+    "Next: titan up --listen 0.0.0.0 --tls; or leave --listen out and come through a tunnel: "
+    "ssh -L 9090:127.0.0.1:9090 HOST; --insecure-no-tls is for a network that nobody else is on\n"
+)
 
 TABLE = (
     # Words
@@ -146,13 +149,14 @@ TABLE = (
     bad(
         "up --listen 0.0.0.0",
         6,
-        "titan: --listen 0.0.0.0 is open to the network, and without TLS everybody on it could read the tokens; "
-        "this version has no TLS yet\n" + TUNNEL,
+        "titan: --listen 0.0.0.0 is open to the network, and without TLS everybody on it could read the tokens\n"
+        + PUBLIC,
     ),
     bad(
         "up --listen example.com",
         6,
-        "titan: --listen 'example.com' is not an address\nNext: give an IP address, for example --listen 127.0.0.1\n",
+        "titan: --listen 'example.com' is not an address\n"
+        "Next: give an IP address, for example --listen 127.0.0.1; --tls-name takes names\n",
     ),
     bad(
         "up --port {port}",

@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from titan.cli import certificates
+from titan.cli.certificates import Files
 from titan.master import server as module
 from titan.master.server import Server, UnusableCertificate, tls_context
 from titan.model.limits import DEFAULT_LIMITS
@@ -21,16 +22,12 @@ from titan_sdk.trust import context_for
 ASK = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
-
-
 class Door:
-    """A server behind TLS with an application that says ok."""
+    """A server behind TLS with an application that says ok; `requests` are the heads that arrived."""
 
-    def __init__(self, folder: Path) -> None:
-        self.files = certificates.own(folder, ["127.0.0.1"], dt.datetime.now(dt.UTC))
+    def __init__(self, folder: Path, files: Files | None = None) -> None:
+        self.files = files or certificates.own(folder, ["127.0.0.1"], dt.datetime.now(dt.UTC))
+        self.requests: list[Any] = []
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -62,6 +59,11 @@ class Door:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            self.requests.append(scope)
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
             tls = tls_context(self.files.certificate, self.files.key)

@@ -67,7 +67,7 @@ def test_s10_the_named_authority_is_trusted_and_nobody_else(
 def test_s10_a_file_or_a_fingerprint_says_whom_to_trust(
     master: TlsDouble, files: Files, connect: Connect, way: str
 ) -> None:
-    own = certificates.given(files.certificate, files.key, NOW).fingerprint
+    own = certificates.given(files.certificate, files.key, NOW).ca
     ca = {"file": files.ca, "authority's fingerprint": files.fingerprint.upper(), "its own fingerprint": own}[way]
     assert connect(url=master.url, ca=ca).stats() == {"busy": 0}
 
@@ -111,7 +111,7 @@ def test_s10_below_a_pinned_certificate_that_is_no_authority_nothing_is_trusted(
     # The pinned certificate is shown beside another server's: its fingerprint must not vouch for that one.
     ours, theirs = (certificates.own(tmp_path / name, ["127.0.0.1"], NOW) for name in ("ours", "theirs") if
                     (tmp_path / name).mkdir() is None)  # fmt: skip
-    pin = certificates.given(ours.certificate, ours.key, NOW).fingerprint
+    pin = certificates.given(ours.certificate, ours.key, NOW).ca
     theirs.certificate.write_bytes(theirs.certificate.read_bytes() + ours.certificate.read_bytes())
     with TlsDouble(theirs) as master, pytest.raises(Unreachable, match="not trusted here"):
         connect(url=master.url, ca=pin).stats()

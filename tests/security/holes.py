@@ -11,19 +11,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.api import test_joining
 from tests.api import test_tokens as stored
 from tests.api.master import Master
 from tests.security import test_origins, test_tokens, test_walk
 from titan.cli import home
 from titan.master import accepting, asgi, auth, bodies, finding, origins, roles, server, tokens
-from titan.master.api import jobs, runs, site, store
+from titan.master.api import jobs, joining, runs, site, store
 from titan.master.auth import Gate, Keys, Knocks, Principal
 from titan.master.book import Book
 from titan.master.buckets import Buckets
 from titan.master.engine import Engine
+from titan.master.links import WorkerLinks
 from titan.master.origins import Origins
 from titan.master.sessions import Sessions
 from titan.model.roles import Role
+from titan.model.store import RevokeToken
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 VIEWER = (Principal(Role.VIEWER), None)
@@ -184,6 +187,24 @@ def _open_to_all(path: Any, flags: int, mode: int) -> int:
     return descriptor
 
 
+def _any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve = WorkerLinks.serve
+    monkeypatch.setattr(WorkerLinks, "serve", lambda links, socket, _: serve(links, socket, None))
+
+
+def _never_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = RevokeToken("000000000000", 0)
+    monkeypatch.setattr(joining, "RevokeToken", lambda *_: other)
+    monkeypatch.setattr(Engine, "mutate", _succeeding(Engine.mutate, other))
+
+
+def _succeeding(mutate: Any, what: object) -> Any:
+    async def instead(engine: Engine, *operations: Any) -> Any:
+        return True if what in operations else await mutate(engine, *operations)
+
+    return instead
+
+
 _principal = Keys.principal
 _walk = test_walk
 HOLES = [
@@ -236,6 +257,17 @@ HOLES = [
          test_tokens.test_s14_a_child_s_token_is_no_good_for_the_run_above_it),
     Hole("s14: a job may make tokens", allowed("tokens.create", Role.JOB),
          test_tokens.test_s14_a_job_s_token_is_no_good_for_anything_but_its_own_attempt),
+    Hole("s16: a link may have any name", _any_name,
+         test_joining.test_s16_a_credential_speaks_for_no_other_name),
+    Hole("s16: a name is given twice", setting(Book, "of_worker", lambda *_: []),
+         test_joining.test_s16_one_name_is_given_once),
+    Hole("s16: an enrolment stays good", _never_used_up,
+         test_joining.test_s16_an_enrolment_is_good_once_however_many_use_it_at_once),
+    Hole("s16: a log is his who speaks first", setting(Engine, "worker_of", lambda *_: "thief-True"),
+         lambda it: test_joining.test_s16_a_worker_reports_nothing_about_the_attempts_of_another(
+             it, after_a_load=True)),
+    Hole("s16: who is removed stays linked", setting(Sessions, "cut", lambda *_: None),
+         test_joining.test_s16_a_worker_that_is_removed_is_cut_off_and_its_name_is_free),
     Hole("s19: a revoked token is not cut off", setting(Sessions, "cut", lambda *_: None),
          stored.test_s19_a_worker_whose_token_is_revoked_is_cut_off),
     Hole("s19: a token that expires is not cut off", setting(Book, "left_s", lambda *_: None),

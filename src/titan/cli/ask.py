@@ -109,6 +109,16 @@ class Master(TitanClient):
         made: Document = self._post("tokens", asked)
         return made
 
+    def invite_worker(self, expires_s: int) -> Document:
+        """Make an enrolment for another machine and return it with where to join."""
+        made: Document = self._post("workers/join-tokens", {"expires_s": expires_s})
+        return made
+
+    def remove_worker(self, name: str) -> Document:
+        """Let a worker in no more. Raises NotFound, or Conflict for one that has the home's token."""
+        removed: Document = self._post(f"workers/{segment(name)}/remove", {})
+        return removed
+
     def list_tokens(self) -> list[Document]:
         """Return all tokens, also those that ended lately."""
         return list(self._pages("tokens", "tokens", "after", {}, None))

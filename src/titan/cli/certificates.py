@@ -31,7 +31,10 @@ Key = ec.EllipticCurvePrivateKey
 
 
 class Files(NamedTuple):
-    """What the Master is given, and whom its clients trust: a file, or a fingerprint."""
+    """What the Master is given, and whom its clients trust.
+
+    `ca`: on this machine, a file or a fingerprint; `fingerprint`: on others, "" for whom they trust already.
+    """
 
     certificate: Path
     key: Path
@@ -81,8 +84,8 @@ def given(certificate: Path, key: Path, now: dt.datetime) -> Files:
         raise Invalid(f"{certificate} is good from {spans}, and not now", hint="renew it, or set the clock")
     if key.stat().st_mode & 0o077:
         raise Invalid(f"{key} can be read by others (mode {key.stat().st_mode & 0o777:o})", hint=f"chmod 600 {key}")
-    pin = _fingerprint(shown)
-    return Files(certificate.absolute(), key.absolute(), pin, pin)
+    # Its authority is known elsewhere, and vouches for the next certificate as well: nobody else shall pin this one.
+    return Files(certificate.absolute(), key.absolute(), _fingerprint(shown), "")
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:

@@ -8,12 +8,12 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from titan.cli.options import NO_TLS
 from titan_sdk.discovery import DEFAULT_HOST, DEFAULT_PORT
 from titan_sdk.errors import Conflict, Invalid
 
 HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(\.(?!-)[a-z0-9-]{1,63})*")
 NAME_CHARS_MAX = 253
-NO_TLS = "--insecure-no-tls"
 FIB = Path("/proc/net/fib_trie")
 INET6 = Path("/proc/net/if_inet6")
 

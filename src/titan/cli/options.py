@@ -9,6 +9,8 @@ import click
 from titan.cli.output import Output
 from titan.model.ids import job_id_problem
 
+# For a network that nobody else is on.
+NO_TLS = "--insecure-no-tls"
 Function = Callable[..., Any]
 
 

@@ -11,8 +11,8 @@ import click
 
 from titan import __version__
 from titan.cli import home as homes
-from titan.cli.listening import NO_TLS, Place, place_of
-from titan.cli.options import ListsCommand, common, worker_options
+from titan.cli.listening import Place, place_of
+from titan.cli.options import NO_TLS, ListsCommand, common, worker_options
 from titan.cli.orphans import Orphans
 from titan.cli.output import Output, plural
 from titan.cli.supervise import MASTER_GRACE_S, WORKER_GRACE_S, Program, Supervisor
@@ -20,12 +20,15 @@ from titan.model.limits import Limits
 from titan.model.spec import GENERAL
 from titan.worker.environment import own_environment
 from titan_sdk.discovery import DEFAULT_HOST, DEFAULT_PORT, home_folder
-from titan_sdk.errors import Invalid
+from titan_sdk.errors import Invalid, TitanError
 
 if TYPE_CHECKING:
     from titan.cli.certificates import Files
 
 PEM = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
+ENROLMENT_S = 900
+# The screen does not wait longer for it.
+JOIN_LINE_S = 5.0
 # A killed predecessor's children need a moment to read end of file and stop.
 PREDECESSOR_S = 15.0
 
@@ -101,6 +104,7 @@ def command(
     lock.record(holder)
     homes.ensure_token(home)
     files = _certificates(home, place, tls_cert, tls_key)
+    ca = files.ca if files else ""
 
     def started(pids: tuple[int, ...]) -> None:
         nonlocal holder
@@ -111,11 +115,10 @@ def command(
         nonlocal holder
         holder = dataclasses.replace(holder, ready=True)
         lock.record(holder)
-        _first_screen(out, home, place.url, workers, slots, tags, time.monotonic() - begun_s)
+        _first_screen(out, home, place, ca, workers, slots, tags, time.monotonic() - begun_s)
 
     orphans = Orphans()
     orphans.adopt()
-    ca = files.ca if files else ""
     shell = own_environment(os.environ)
     worker = _worker_arguments(home, place.url, ca, slots, capabilities, no_general)
     supervisor = Supervisor(
@@ -145,10 +148,21 @@ def _certificates(home: Path, place: Place, certificate: Path | None, key: Path 
 
 def _master_arguments(home: Path, place: Place, files: "Files | None") -> tuple[str, ...]:
     words = ["-m", "titan.master", "--home", str(home), "--listen", place.host, "--port", str(place.port)]
+    words += ["--url-elsewhere", place.url_elsewhere]
     words += [word for name in place.host_names for word in ("--host-name", name)]
     if files is None:
         return (*words, *([NO_TLS] if place.is_public else []))
-    return (*words, "--tls-cert", str(files.certificate), "--tls-key", str(files.key), "--ca", files.ca)
+    return (
+        *words,
+        "--tls-cert",
+        str(files.certificate),
+        "--tls-key",
+        str(files.key),
+        "--ca",
+        files.ca,
+        "--fingerprint",
+        files.fingerprint,
+    )
 
 
 def _worker_arguments(
@@ -173,13 +187,13 @@ def _worker_arguments(
 
 
 def _first_screen(
-    out: Output, home: Path, url: str, workers: int, slots: int, tags: tuple[str, ...], took_s: float
+    out: Output, home: Path, place: Place, ca: str, workers: int, slots: int, tags: tuple[str, ...], took_s: float
 ) -> None:
     if out.as_json:
         out.document(
             {
                 "version": __version__,
-                "url": url,
+                "url": place.url,
                 "pid": os.getpid(),
                 "home": str(home),
                 "workers": workers,
@@ -190,11 +204,28 @@ def _first_screen(
         )
         return
     if out.quiet:
-        out.line(url)
+        out.line(place.url)
         return
     offer = f"{plural(workers, 'worker')}, {plural(slots * workers, 'slot')}, {', '.join(tags)}"
-    out.line(f"Titan {__version__}   {url}   {offer if workers else 'no worker'}   data {_tilde(home)}")
+    out.line(f"Titan {__version__}   {place.url}   {offer if workers else 'no worker'}   data {_tilde(home)}")
+    if place.is_public:
+        _offer_joining(out, home, place, ca)
     out.line(f"  Ctrl+C stops everything.  Ready in {took_s:.1f} s.")
+
+
+def _offer_joining(out: Output, home: Path, place: Place, ca: str) -> None:
+    from titan.cli.ask import Master
+    from titan.cli.worker import join_line
+
+    token = (home / homes.TOKEN).read_text().strip()
+    try:
+        master = Master(url=place.url, token=token, ca=ca or None, timeout_s=JOIN_LINE_S)
+        line = join_line(master.invite_worker(ENROLMENT_S))
+    except TitanError as error:
+        out.talk(f"titan: no line to join with ({error.message}): titan worker join-token prints one")
+        return
+    out.line(f"  add a machine, once, within {ENROLMENT_S // 60} minutes (then: titan worker join-token):")
+    out.line(f"  {line}")
 
 
 def _tilde(path: Path) -> str:

@@ -7,15 +7,17 @@ from pathlib import Path
 import click
 
 from titan.cli.ask import Document, Master
-from titan.cli.options import ListsCommand, common, worker_options
+from titan.cli.options import NO_TLS, ListsCommand, common, worker_options
 from titan.cli.output import Output, plural
+from titan.cli.token import Span
 from titan.core.link import LENT_MAX
 from titan.model.ids import job_id_problem
 from titan.model.limits import DEFAULT_LIMITS
-from titan.worker.environment import own_environment
+from titan.worker.environment import ENROLMENT, own_environment
 from titan.worker.policy import PYTHON
-from titan_sdk.discovery import Finder, home_folder
+from titan_sdk.discovery import Endpoint, Finder, home_folder
 from titan_sdk.errors import Invalid
+from titan_sdk.trust import fingerprint as pinned_text
 
 
 class WorkerGroup(click.Group):
@@ -41,6 +43,15 @@ def command() -> None:
     metavar="URL",
     help="The Master to work for; where clients look unless said. Repeated: further addresses of the same Master.",
 )
+@click.option(
+    "--token",
+    "enrolment",
+    metavar="TOKEN",
+    help="Join with the enrolment that titan worker join-token prints at the Master; it is good once.",
+)
+@click.option("--fingerprint", metavar="SHA256", help="Trust only the Master whose certificate or CA has it.")
+@click.option("--ca", metavar="PATH", help="Trust the certificates in this file; TITAN_CA unless said.")
+@click.option(NO_TLS, "insecure_no_tls", is_flag=True, help="Join without TLS where others can listen in.")
 @click.option("--name", metavar="N", help="Its name; HOST-1, HOST-2, ... unless said.")
 @click.option(
     "--token-file",
@@ -73,6 +84,10 @@ def command() -> None:
 def start(
     *,
     joins: tuple[str, ...],
+    enrolment: str | None,
+    fingerprint: str | None,
+    ca: str | None,
+    insecure_no_tls: bool,
     name: str | None,
     token_file: Path | None,
     pass_env: str | None,
@@ -92,29 +107,61 @@ def start(
     for path in interpreters:
         if path != PYTHON and not os.path.isabs(path):
             raise click.UsageError(f"--allow-interpreter {path}: give {PYTHON}, or a path from the root, like /bin/sh")
+    if enrolment and token_file:
+        raise click.UsageError("--token is an enrolment and --token-file a lasting token: give one of them")
+    if fingerprint and ca:
+        raise click.UsageError("--fingerprint and --ca both say whom to trust: give one of them")
+    trusted = pinned_text(fingerprint) if fingerprint else os.path.abspath(ca) if ca else None
+    endpoints = _endpoints(joins, trusted)
+    if not insecure_no_tls:
+        _refuse_readable(endpoints)
     given = {
         "--timeout-max": None if timeout_max is None else str(timeout_max),
         "--lend-max": None if lend_max is None else str(lend_max),
+        "--ca": endpoints[0].ca or None,
         "--name": name,
         "--token-file": str(token_file.resolve()) if token_file else None,
         "--pass-env": pass_env,
         "--slots": None if slots is None else str(slots),
     }
-    words = [word for url in _addresses(joins) for word in ("--join", url)]
+    words = [word for endpoint in endpoints for word in ("--join", endpoint.url)]
     words += [word for option, value in given.items() if value is not None for word in (option, value)]
     words += [word for tag in capabilities for word in ("--capability", tag)]
     words += [word for path in interpreters for word in ("--allow-interpreter", path)]
     words += ["--no-general"] if no_general else []
     command_line = [sys.executable, "-P", "-m", "titan.worker", "--home", home_folder(os.environ), *words]
-    kept = own_environment(os.environ, (pass_env or "").split(","))
-    os.execve(sys.executable, command_line, kept)  # noqa: S606 - our own interpreter and module
+    environment = own_environment(os.environ, (pass_env or "").split(","))
+    environment |= {ENROLMENT: enrolment} if enrolment else {}
+    os.execve(sys.executable, command_line, environment)  # noqa: S606 - our own interpreter and module
 
 
-def _addresses(joins: tuple[str, ...]) -> list[str]:
+def _endpoints(joins: tuple[str, ...], ca: str | None) -> list[Endpoint]:
     try:
-        return [endpoint.url for join in joins or (None,) for endpoint in Finder(url=join).endpoints()]
+        return [endpoint for join in joins or (None,) for endpoint in Finder(url=join, ca=ca).endpoints()]
     except Invalid as error:
         raise Invalid(error.message.replace("from url=", "behind --join"), hint=error.hint) from None
+
+
+def join_line(invitation: Document) -> str:
+    """Return what to type on another machine, for an answer of `Master.invite_worker`."""
+    url, fingerprint = invitation["url"], invitation["fingerprint"]
+    words = ["titan worker --join", url or "URL", "--token", invitation["token"]]
+    words += ["--fingerprint", fingerprint] if fingerprint else []
+    words += [NO_TLS] if url and _is_readable(Finder(url=url).endpoints()[0]) else []
+    return " ".join(words)
+
+
+def _is_readable(endpoint: Endpoint) -> bool:
+    return endpoint.scheme == "http" and not endpoint.is_loopback
+
+
+def _refuse_readable(endpoints: list[Endpoint]) -> None:
+    for endpoint in endpoints:
+        if _is_readable(endpoint):
+            raise Invalid(
+                f"--join {endpoint.url} has no TLS: whoever is on the way could read the token and send jobs",
+                hint=f"titan up --listen ADDR --tls at the Master; {NO_TLS} is for a network that nobody else is on",
+            )
 
 
 @command.command("ls")
@@ -169,3 +216,43 @@ def drain(out: Output, *, names: tuple[str, ...]) -> None:
             out.line(worker["name"])
         else:
             out.talk(f"{worker['name']} drains: {plural(worker['running'], 'job')} left")
+
+
+@command.command("remove")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@common
+def remove(out: Output, *, names: tuple[str, ...]) -> None:
+    """Let workers in no more: their credentials are revoked and their links closed, at once.
+
+    What they run is started elsewhere once its lease is over, as when a machine is lost: drain a worker first to
+    have it finish. The name is free again.
+    """
+    master = Master()
+    removed = [master.remove_worker(name) for name in names]
+    if out.as_json:
+        out.document({"workers": removed})
+        return
+    for worker in removed:
+        if out.quiet:
+            out.line(worker["name"])
+        else:
+            out.talk(f"{worker['name']} is let in no more")
+
+
+@command.command("join-token")
+@click.option(
+    "--expires", "expires_s", type=Span(), metavar="TIME", default="15m", show_default=True, help="45s, 15m, 12h, 7d."
+)
+@common
+def join_token(out: Output, *, expires_s: int) -> None:
+    """Print the line that lets another machine join, once.
+
+    Paste it there. It holds an enrolment, which the first worker that uses it trades for a credential of its own, and
+    the fingerprint by which that machine knows this Master.
+    """
+    invitation = Master().invite_worker(expires_s)
+    if out.as_json:
+        out.document({**invitation, "line": join_line(invitation)})
+        return
+    out.talk(f"good once, until {invitation['expires_at']}; paste it on the other machine:")
+    out.line(join_line(invitation))

@@ -153,6 +153,11 @@ class Scheduler:
         """Say whether the attempt with this fence is living: a job token is valid just as long."""
         return fence in self.memory.attempts
 
+    def worker_of(self, fence: int) -> str:
+        """Return the name of the worker that has the attempt with this fence; "" when it is not living."""
+        attempt = self.memory.attempts.get(fence)
+        return "" if attempt is None else attempt.worker
+
     def offered(self) -> frozenset[str]:
         """Return every capability that a connected worker offers."""
         tags = [worker.capabilities for worker in self.memory.workers.values() if worker.connected]

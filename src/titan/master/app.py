@@ -6,8 +6,8 @@ from collections.abc import Collection
 from litestar import Litestar, Router
 
 from titan import __version__
-from titan.master.api import blobs, feeds, jobs, link, registry, runs, store, tokens, watch
-from titan.master.api.site import Site
+from titan.master.api import blobs, feeds, jobs, joining, link, registry, runs, store, tokens, watch
+from titan.master.api.site import Place, Site
 from titan.master.auth import Gate, Keys, RoleCheck
 from titan.master.engine import Engine
 from titan.master.openapi import describe
@@ -20,11 +20,18 @@ PREFIX = "/api/v1"
 
 
 def build_app(
-    engine: Engine, blob_files: BlobFiles, log_files: LogFiles, admin_token: str, hosts: Collection[str] = ()
+    engine: Engine,
+    blob_files: BlobFiles,
+    log_files: LogFiles,
+    admin_token: str,
+    hosts: Collection[str] = (),
+    place: Place = Place(),  # noqa: B008 - it is frozen
 ) -> Gate:
     """Return the ASGI application of one Master. `hosts` are the names it answers to beside localhost and addresses."""
     handlers = [
-        handler for noun in (runs, jobs, blobs, registry, feeds, watch, link, tokens) for handler in noun.HANDLERS
+        handler
+        for noun in (runs, jobs, blobs, registry, feeds, watch, joining, link, tokens)
+        for handler in noun.HANDLERS
     ]
     app = Litestar(
         [Router(PREFIX, route_handlers=[*handlers, describe])],
@@ -35,6 +42,6 @@ def build_app(
         request_max_body_size=None,
         debug=False,
     )
-    site = Site(engine, blob_files, log_files, __version__, time.time_ns() // 1_000_000, engine.sessions)
+    site = Site(engine, blob_files, log_files, __version__, time.time_ns() // 1_000_000, engine.sessions, place)
     keys = Keys(admin_token, engine.book, engine)
     return Gate(app, keys, Origins(hosts), engine.sessions, store.FAST, site, engine.limits)

@@ -7,7 +7,8 @@ time, for an id that nobody has too. What is revoked or has expired is nobody's,
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -45,6 +46,7 @@ class Book:
         self._sessions = sessions
         self._wall_ms = wall_ms
         self._rows: dict[str, TokenRow] = {}
+        self._enrolling: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -55,6 +57,22 @@ class Book:
         row = self._rows.get(token_id)
         is_its = hmac.compare_digest(hashlib.sha256(token).digest(), _NOBODY if row is None else row.hash)
         return row if is_its and row is not None and not row.ended(self._wall_ms()) else None
+
+    def of_worker(self, name: str) -> list[TokenRow]:
+        """Return the tokens that speak for the worker `name`."""
+        return [row for row in self._rows.values() if row.worker == name]
+
+    @contextmanager
+    def enrolling(self, name: str) -> Iterator[bool]:
+        """Keep `name` for one who enrols under it, and say whether it is free: nobody has it or is about to."""
+        if name in self._enrolling or self.of_worker(name):
+            yield False
+            return
+        self._enrolling.add(name)
+        try:
+            yield True
+        finally:
+            self._enrolling.discard(name)
 
     def left_s(self, row: TokenRow) -> float | None:
         """Return the seconds until it expires; None for one that does not."""

@@ -187,6 +187,12 @@ class Engine:
             raise closed_error(self._shell.closed)
         return self._shell.scheduler.holds(fence)
 
+    def worker_of(self, fence: int) -> str:
+        """Return the name of the worker that has the attempt; "" for one that is over. Raises Unavailable."""
+        if self._shell.scheduler is None:
+            raise closed_error(self._shell.closed)
+        return self._shell.scheduler.worker_of(fence)
+
     def _heard(self, news: News) -> None:
         """Something became of a job: what tokens of its ended attempts have open is cut."""
         scheduler = self._shell.scheduler

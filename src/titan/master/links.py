@@ -38,6 +38,7 @@ from titan.model.limits import Limits
 from titan.model.wire import (
     CLOSE_BAD_FRAME,
     CLOSE_BUSY,
+    CLOSE_DENIED,
     CLOSE_FAILED,
     CLOSE_REPLACED,
     CLOSE_STOPPING,
@@ -83,6 +84,9 @@ class Core(Protocol):
     def holds(self, fence: int) -> bool:
         """Say whether the attempt lives."""
 
+    def worker_of(self, fence: int) -> str:
+        """Return whose attempt it is, "" for one that is over."""
+
     def report(self, event: Event, durable: Callable[[], None] | None = None) -> bool:
         """Have the core take a report; False when it has failed on it before."""
 
@@ -103,10 +107,10 @@ class WorkerLinks:
         self._logs_known_max = LOGS_KNOWN_MIN
         self._muted = False
 
-    async def serve(self, socket: Socket) -> None:
-        """Serve one accepted connection until it ends."""
+    async def serve(self, socket: Socket, only: str | None = None) -> None:
+        """Serve one accepted connection until it ends; `only`: the one worker that its token speaks for."""
         try:
-            link, more = await self._greet(socket)
+            link, more = await self._greet(socket, only)
         except LinkFault as fault:
             LOG.info("a worker link was refused: %s", fault.reason)
             await say_goodbye(socket, fault)
@@ -173,7 +177,7 @@ class WorkerLinks:
             link.close(fault)
         return [link.task for link in links]
 
-    async def _greet(self, socket: Socket) -> tuple[Link | None, Sequence[WorkerMessage]]:
+    async def _greet(self, socket: Socket, only: str | None) -> tuple[Link | None, Sequence[WorkerMessage]]:
         """Take a worker in; return its link (None: it left before it said hello) and what else it said at once."""
         frame_bytes_max = self._core.limits.frame_bytes_max
         try:
@@ -184,6 +188,9 @@ class WorkerLinks:
             return None, ()
         messages = decode(frame, frame_bytes_max)
         hello = check_hello(messages[0] if messages else None)
+        if only is not None and hello.name != only:
+            whose = f"is that of worker {only[:40]}" if only else "is an enrolment"
+            raise LinkFault(CLOSE_DENIED, f"its token {whose}: enrol this one by itself, titan worker join-token")
         if len(self._links) >= self._core.limits.workers_max and hello.name not in self._links:
             raise LinkFault(CLOSE_BUSY, f"{len(self._links)} workers are connected, which is the limit")
         if self._offsets.count() > self._logs_known_max and self._core.open:
@@ -195,7 +202,7 @@ class WorkerLinks:
             if not self._core.open:
                 break
             for fence, (total, kept) in totals.items():
-                self._offsets.begin(hello.name, fence, total, kept)
+                self._offsets.begin(self._core.worker_of(fence), fence, total, kept)
         if not self._core.open:
             raise LinkFault(CLOSE_STOPPING, "the Master is loading or stopping: come back")
         # From here on nothing is awaited: what is decided next is decided with this link in its place.

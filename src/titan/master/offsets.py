@@ -17,6 +17,7 @@ from titan.core.commit import LogChunk
 from titan.model.wire import Dropped, Output
 
 WHY_CHARS_MAX = 256
+NOBODY = ""
 
 
 class Gap(Exception):
@@ -49,14 +50,17 @@ class Offsets:
         return [fence for fence in fences if fence not in self._by_fence]
 
     def begin(self, worker: str, fence: int, durable: int = 0, kept: int = 0) -> None:
-        """An attempt of `worker` has a log of `durable` bytes, `kept` of them; a known one stays as it is."""
+        """An attempt of `worker` has a log of `durable` bytes, `kept` of them; a known one stays as it is.
+
+        NOBODY has those that are over.
+        """
         if fence not in self._by_fence:
             self._by_fence[fence] = Offset(worker, durable, durable, kept)
 
     def end(self, worker: str, fence: int) -> None:
         """The attempt is over, says its `worker`: nothing more will come that is wanted."""
         offset = self._by_fence.get(fence)
-        if offset is not None and offset.worker == worker:
+        if offset is not None and offset.worker in (worker, NOBODY):
             del self._by_fence[fence]
 
     def end_all(self) -> None:
@@ -78,7 +82,7 @@ class Offsets:
         another worker's.
         """
         offset = self._by_fence.get(said.fence)
-        if offset is None:
+        if offset is None or offset.worker == NOBODY:
             return []
         if offset.worker != worker:
             raise Gap(f"the log of {said.fence} is not that of {worker}")

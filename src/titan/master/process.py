@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from titan import __version__
+from titan.master.api.site import Place
 from titan.master.app import build_app
 from titan.master.engine import Engine
 from titan.master.server import Server, UnusableCertificate, tls_context
@@ -64,6 +65,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tls-cert", type=Path, help="certificate (PEM, with its chain): serve TLS")
     parser.add_argument("--tls-key", type=Path, help="its key")
     parser.add_argument("--ca", default="", help="whom this machine's clients trust: a file or a fingerprint")
+    parser.add_argument("--url-elsewhere", default="", help="where other machines find it")
+    parser.add_argument("--fingerprint", default="", help="of the authority that other machines shall trust")
     parser.add_argument("--insecure-no-tls", action="store_true", help="listen on a public address without TLS")
     parser.add_argument("--parent-fd", type=int, help="stop when this pipe ends")
     parser.add_argument("--ready-fd", type=int, help="write a line here once it listens")
@@ -83,7 +86,8 @@ async def _run(options: argparse.Namespace) -> int:
             engine = Engine(database, Journal(database, blobs, logs, limits), limits)
             try:
                 await engine.start()
-                app = build_app(engine, blobs, logs, token, options.host_name)
+                place = Place(options.url_elsewhere, options.fingerprint)
+                app = build_app(engine, blobs, logs, token, options.host_name, place)
                 server = Server(app, limits, lambda: _tell(listener, options), tls)
                 return await _serve(engine, server, listener, options)
             finally:

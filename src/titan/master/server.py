@@ -72,6 +72,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             headers=[(name.decode(), value.decode()) for name, value in SECURITY_HEADERS],
+            proxy_headers=False,  # whoever asks from loopback could otherwise name any address as its own
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -50,6 +50,18 @@ class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires_s: float | None = None
 
 
+class InviteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST workers/join-tokens. `expires_s`: how long the enrolment lasts."""
+
+    expires_s: float = 900.0
+
+
+class EnrolBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST workers/enrol, with an enrolment as its token. `name`: the worker's."""
+
+    name: str
+
+
 class Typed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A value with its kind; bytes as base64."""
 

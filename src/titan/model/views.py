@@ -315,6 +315,32 @@ class TokenList(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
+class Invitation(msgspec.Struct, frozen=True):
+    """What another machine needs to join once: the enrolment `token`, where to, and which certificate to expect.
+
+    `fingerprint`: of the Master's own authority, "" without one.
+    """
+
+    token: str
+    expires_at: str | None
+    url: str
+    fingerprint: str
+
+
+class Enrolled(msgspec.Struct, frozen=True):
+    """A worker that may link from now on: `token` is its credential and is shown this once."""
+
+    worker: str
+    token: str
+
+
+class WorkerRemoved(msgspec.Struct, frozen=True):
+    """A worker that is let in no more, and the ids of the tokens that were revoked for it."""
+
+    name: str
+    revoked: list[str]
+
+
 class Stats(msgspec.Struct, frozen=True):
     """What lives at the Master now: runs, jobs by state, workers and slots, ready jobs by requirement."""
 

@@ -1,20 +1,25 @@
 """`python -m titan.worker`: one worker in the foreground. `titan up` and `titan worker` end up here."""
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import uvloop
 
 from titan.core.link import LENT_MAX
 from titan.model.ids import job_id_problem
 from titan.model.limits import DEFAULT_LIMITS
 from titan.model.spec import GENERAL
+from titan.worker.environment import ENROLMENT
+from titan.worker.joining import admit
 from titan.worker.policy import PYTHON, Policy
 from titan.worker.process import EXIT_REFUSED, Config, NameTaken, serve, take_name
+from titan_sdk.errors import TitanError
 
 SLOTS_MAX = 10_000
 
@@ -115,6 +120,17 @@ def main() -> int:
     except NameTaken as error:
         print(f"titan worker: {error}", file=sys.stderr)  # noqa: T201 - it is its voice
         return EXIT_REFUSED
+    say = functools.partial(print, f"worker {name.name}:", file=sys.stderr, flush=True)
+    try:
+        admission = admit(
+            name.folder, name.name, config.urls, os.environ.pop(ENROLMENT, ""), config.ca, config.token_file, say
+        )
+    except TitanError as error:
+        print(f"titan worker: {error}", file=sys.stderr)  # noqa: T201 - it is its voice
+        return EXIT_REFUSED
+    config = msgspec.structs.replace(
+        config, token_file=admission.token_file, ca=admission.ca, has_credential=admission.is_own
+    )
     return uvloop.run(serve(config, name, os.environ))
 
 

@@ -23,6 +23,7 @@ from titan.core.link import RENEW_EVERY_MS, Order, WorkerLink
 from titan.core.pieces import Piece
 from titan.model.wire import (
     CLOSE_BAD_FRAME,
+    CLOSE_DENIED,
     CLOSE_REPLACED,
     Ack,
     Drain,
@@ -65,6 +66,10 @@ class Replaced(Exception):
     """Another process with this worker's name is connected now; this one is no longer wanted."""
 
 
+class Removed(Exception):
+    """The Master lets this worker in no more; the text says why."""
+
+
 class Refused(ConnectionError):
     """The Master answered and does not let us in; the text says why."""
 
@@ -96,6 +101,7 @@ class Connection:
 
     `url` is where the last welcome came from, the first of `urls` before any. `beside`: the Master was started with
     us, so the first connection is worth a word only when it takes long. `ca` is whom to trust behind https.
+    `has_credential`: the token is this worker's own, so a Master that knows it no more has removed us.
     """
 
     def __init__(
@@ -107,7 +113,9 @@ class Connection:
         *,
         ca: str = "",
         beside: bool = False,
+        has_credential: bool = False,
     ) -> None:
+        self._has_credential = has_credential
         self._ca = ca
         self._urls = deque(urls)
         self.url = urls[0]
@@ -120,7 +128,9 @@ class Connection:
         self.welcomed = asyncio.Event()
 
     async def run(self) -> NoReturn:
-        """Stay connected until cancelled. Raises Replaced when another process has taken our name.
+        """Stay connected until cancelled.
+
+        Raises Replaced when another process has taken our name, Removed when the Master wants us no more.
 
         What the handler raises is a fault of ours and not of the link, so it ends this as well.
         """
@@ -168,6 +178,10 @@ class Connection:
                 close_timeout=CLOSE_TIMEOUT_S,
                 max_size=RECEIVE_BYTES_MAX,
             )
+        except InvalidStatus as error:
+            if self._has_credential and error.response.status_code == 401:
+                raise Removed("the Master does not take its credential (any more)") from error
+            raise
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(not_verified(url, error).message) from error
         except (OSError, TitanError) as error:
@@ -185,6 +199,8 @@ class Connection:
         except ConnectionClosed as closed:
             if closed.rcvd is not None and closed.rcvd.code == CLOSE_REPLACED:
                 raise Replaced from closed
+            if closed.rcvd is not None and closed.rcvd.code == CLOSE_DENIED:
+                raise Removed(f"the Master lets it in no more: {closed.rcvd.reason}") from closed
             raise
         except Refused as refused:
             await socket.close(CLOSE_BAD_FRAME, str(refused)[:100])

@@ -16,6 +16,7 @@ from titan.model.wire import Grant
 from titan.worker.devices import VARIABLE
 from titan_sdk.discovery import PORTS
 
+ENROLMENT = "TITAN_ENROLMENT"  # brings a worker the token it joins with; no job sees it
 PASSED = frozenset({"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"})
 PASSED_PREFIX = "LC_"
 # What a worker itself needs beside that; its jobs can read its environment in /proc, so it holds no more.

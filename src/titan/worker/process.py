@@ -27,7 +27,7 @@ from titan.model.limits import Limits
 from titan.model.spec import GPU
 from titan.model.wire import PROTOCOL, Hello
 from titan.worker.attempts import Attempts, raise_again
-from titan.worker.connection import Connection, Handler, Replaced
+from titan.worker.connection import Connection, Handler, Removed, Replaced
 from titan.worker.devices import Device, Devices, NotFound, find
 from titan.worker.environment import JobEnvironment, install_site
 from titan.worker.launcher.frames import boot_ms
@@ -55,7 +55,8 @@ class Config(msgspec.Struct, frozen=True):
     """What a worker is told at its start.
 
     `urls` are addresses of one Master, `ca` is whom to trust there (a file, a fingerprint, "" for the system). `name`
-    "": the first free HOST-N. Descriptors: -1 for none.
+    "": the first free HOST-N. `has_credential`: the token is its own, so a Master that refuses it wants it no more.
+    Descriptors: -1 for none.
     """
 
     home: Path
@@ -66,6 +67,7 @@ class Config(msgspec.Struct, frozen=True):
     pass_env: tuple[str, ...]
     token_file: Path
     ca: str = ""
+    has_credential: bool = False
     policy: Policy = Policy()
     parent_fd: int = -1
     ready_fd: int = -1
@@ -119,7 +121,13 @@ class Worker:
         self._link = WorkerLink(config.slots, config.policy.lent_max)
         handler = Handler(self._hello, self._obey, self._read_log, self._answered, self.say)
         self._connection = Connection(
-            config.urls, config.token_file, self._link, handler, ca=config.ca, beside=config.parent_fd >= 0
+            config.urls,
+            config.token_file,
+            self._link,
+            handler,
+            ca=config.ca,
+            beside=config.parent_fd >= 0,
+            has_credential=config.has_credential,
         )
         folder = name.folder
         # Beside the workers' folders, where no worker's name can be.
@@ -228,6 +236,11 @@ class Worker:
             await self._connection.run()
         except Replaced:
             self.say("another worker with this name has connected; leaving, and its jobs with it")
+            self._finish(EXIT_REFUSED)
+        except Removed as removed:
+            self.say(
+                f"{removed}; leaving, and its jobs with it. Next: print a line at the Master, titan worker join-token"
+            )
             self._finish(EXIT_REFUSED)
 
     async def _announce(self) -> None:

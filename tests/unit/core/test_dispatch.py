@@ -205,8 +205,10 @@ def test_stats_and_workers_say_what_lives() -> None:
     assert h.scheduler.offered() == {"GENERAL", "GPU"}
     assert h.scheduler.holds(h.job(run_id, "r")["fence"])
     fence = h.job(run_id, "r")["fence"]
+    assert h.scheduler.worker_of(fence) == "a"
     h.end(run_id, "r")
     assert not h.scheduler.holds(fence)
+    assert h.scheduler.worker_of(fence) == ""
 
 
 def test_nothing_is_decided_by_the_order_of_a_set() -> None:

@@ -6,7 +6,9 @@ from litestar import WebSocket, websocket
 from litestar.datastructures import State
 
 from titan.master.api.site import site_of
+from titan.master.auth import Principal
 from titan.master.link import LinkFault
+from titan.model.roles import Role
 from titan.model.wire import CLOSE_BAD_FRAME
 
 
@@ -14,7 +16,9 @@ from titan.model.wire import CLOSE_BAD_FRAME
 async def worker_link(socket: WebSocket[Any, Any, State]) -> None:
     """Link a worker: msgpack frames, see docs/reference/http-api.md."""
     await socket.accept()
-    await site_of(socket.scope).engine.links.serve(Frames(socket))
+    principal: Principal = socket.scope["state"]["principal"]
+    only = None if principal.role is Role.ADMIN else principal.worker
+    await site_of(socket.scope).engine.links.serve(Frames(socket), only)
 
 
 class Frames:

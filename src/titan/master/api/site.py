@@ -27,6 +27,13 @@ KEY_CHARS_MAX = 200
 BODY_BYTES_MAX = 1024 * 1024
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where other machines find this Master, and the fingerprint of its own authority ("" without one)."""
+
+    url: str = ""
+    fingerprint: str = ""
+
+
 class Site(msgspec.Struct, frozen=True):
     """One Master as its handlers see it. `started_ms`: wall time of the process."""
 
@@ -36,6 +43,7 @@ class Site(msgspec.Struct, frozen=True):
     version: str
     started_ms: int
     sessions: Sessions
+    place: Place = Place()
 
 
 def site_of(scope: Scope) -> Site:

@@ -1,0 +1,106 @@
+"""How a worker on another machine is let in: an enrolment, shown once by the Master, becomes its own credential.
+
+The enrolment comes by TITAN_ENROLMENT, where no list of processes shows it. What it brings stays in the worker's
+folder, for the worker's user alone: `credential`, and `ca.pem` where a fingerprint named the Master's authority. So the
+pasted line may be used again, by an init system or after a reboot: the enrolment is refused then, and the credential
+serves.
+"""
+
+import json
+import os
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from titan_sdk.discovery import PORTS, Finder
+from titan_sdk.errors import Conflict, Invalid, TitanError, Unauthenticated, Unreachable
+from titan_sdk.transport import Transport
+from titan_sdk.trust import PINNED, pinned
+
+CREDENTIAL = "credential"
+CA = "ca.pem"
+ANSWER_S = 30.0
+FRESH_LINE = "print a fresh line at the Master: titan worker join-token"
+
+
+class Admission(NamedTuple):
+    """With what a worker knocks, and whom it trusts. `is_own`: the token is its own, so a refusal is for good."""
+
+    token_file: Path
+    ca: str
+    is_own: bool
+
+
+def admit(
+    folder: Path, name: str, urls: Sequence[str], enrolment: str, ca: str, token_file: Path, say: Callable[[str], None]
+) -> Admission:
+    """Enrol if there is an enrolment, and return what to knock with: the folder's credential, else `token_file`.
+
+    `ca` "" means what an enrolment left in the folder, else the system's authorities. Raises TitanError when the worker
+    is not let in.
+    """
+    credential = folder / CREDENTIAL
+    if enrolment:
+        try:
+            ca = _kept_ca(folder, urls, ca)
+            _keep(credential, _enrol(name, urls, enrolment, ca).encode() + b"\n")
+        except (Unauthenticated, Conflict) as error:
+            if not credential.exists():
+                raise
+            say(f"{error.message}; it has a credential of its own and goes on with that")
+    if not credential.exists():
+        return Admission(token_file, ca, is_own=False)
+    known = folder / CA
+    return Admission(credential, ca or (str(known) if known.exists() else ""), is_own=True)
+
+
+def _enrol(name: str, urls: Sequence[str], enrolment: str, ca: str) -> str:
+    transport = Transport(Finder(url=",".join(urls), token=enrolment, ca=ca or None), timeout_s=ANSWER_S)
+    try:
+        answer = transport.call("POST", "workers/enrol", body=json.dumps({"name": name}).encode()).json()
+    except Unauthenticated as error:
+        raise Unauthenticated(
+            "the Master does not take this enrolment: it was used, is over, or was made by another Master",
+            hint=FRESH_LINE,
+        ) from error
+    finally:
+        transport.close()
+    return str(answer["token"])
+
+
+def _kept_ca(folder: Path, urls: Sequence[str], ca: str) -> str:
+    """Put the authority that a fingerprint names beside the credential: no later handshake has to ask for it."""
+    if not ca.lower().startswith(PINNED):
+        return ca
+    parts = urlsplit(urls[0])
+    if parts.scheme != "https":
+        raise Invalid(
+            "a fingerprint is of a certificate, and this address has none", hint="join by an https:// address"
+        )
+    host, port = parts.hostname or "", parts.port or PORTS["https"]
+    try:
+        certificate, is_server = pinned(ca, host, port, ANSWER_S)
+    except TitanError:
+        raise
+    except OSError as error:
+        raise Unreachable(
+            f"no Titan Master answered at {urls[0]}: {error.strerror or error}",
+            hint="is it up, and may this machine reach that port?",
+        ) from error
+    if is_server:
+        return ca  # the server's own: nothing it could vouch for
+    _keep(folder / CA, ssl.DER_cert_to_PEM_cert(certificate).encode())
+    return str(folder / CA)
+
+
+def _keep(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,175 @@
+"""Machines that join and leave: an enrolment is good once, its credential speaks for one name and for what it holds."""
+
+import threading
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.api.master import TOKEN, Answer, Master, Worker
+from titan.model.wire import CLOSE_DENIED, Ended, Held, Output, Returned, Started
+
+
+def invited(master: Master, **body: Any) -> str:
+    answer = master.post("/workers/join-tokens", body)
+    assert answer.status == 201, answer.body
+    token: str = answer.json["token"]
+    return token
+
+
+def enrol(master: Master, name: str, token: str | None = None) -> Answer:
+    return master.post("/workers/enrol", {"name": name}, token=token or invited(master))
+
+
+def credential(master: Master, name: str) -> str:
+    answer = enrol(master, name)
+    assert answer.status == 201, answer.body
+    assert answer.json["worker"] == name
+    token: str = answer.json["token"]
+    return token
+
+
+def closed(worker: Worker) -> tuple[int, str]:
+    """Return with which code and words the link is closed."""
+
+    def listen() -> None:
+        while True:
+            worker.hear()
+
+    with pytest.raises(ConnectionClosed) as end:
+        listen()
+    assert end.value.rcvd is not None
+    return end.value.rcvd.code, end.value.rcvd.reason
+
+
+def refused(master: Master, name: str, token: str) -> tuple[int, str]:
+    """Return with what a hello of `name` is refused."""
+    worker = Worker(master.port, name, token=token)
+    with pytest.raises(ConnectionClosed) as end:
+        worker.__enter__()
+    worker.__exit__()
+    assert end.value.rcvd is not None
+    return end.value.rcvd.code, end.value.rcvd.reason
+
+
+def test_s16_an_enrolment_becomes_the_credential_of_one_worker(master: Master) -> None:
+    token = credential(master, "box-a")
+    with Worker(master.port, "box-a", token=token) as worker:
+        run = master.submit(worker.job("a"))["id"]
+        worker.end(worker.start())
+        assert master.get(f"/runs/{run}/wait").json["done"]
+    assert master.get("/runs", token=token).status == 403
+    about = next(each for each in master.get("/tokens?limit=1000").json["tokens"] if each["worker"] == "box-a")
+    assert (about["role"], about["state"], about["expires_at"]) == ("worker", "living", None)
+
+
+def test_s16_an_enrolment_is_good_once_however_many_use_it_at_once(master: Master) -> None:
+    token = invited(master)
+    begin = threading.Barrier(8)
+    answers: list[Answer] = []
+
+    def use(name: str) -> None:
+        begin.wait(60)
+        answers.append(enrol(master, name, token))
+
+    threads = [threading.Thread(target=use, args=(f"once-{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(answer.status for answer in answers) == [201] + [401] * 7
+    assert enrol(master, "once-more", token).status == 401
+    assert len([each for each in master.get("/tokens?limit=1000").json["tokens"] if "once-" in each["worker"]]) == 1
+
+
+def test_s16_an_enrolment_ends(master: Master) -> None:
+    token = invited(master, expires_s=0.001)
+    while enrol(master, "../is looked at later", token).status == 422:
+        pass
+    assert enrol(master, "late", token).status == 401
+    for expires_s in (0, -1, 1e9):
+        assert master.post("/workers/join-tokens", {"expires_s": expires_s}).status == 422
+
+
+def test_s16_one_name_is_given_once(master: Master) -> None:
+    token = credential(master, "box-b")
+    second = invited(master)
+    for answer in (enrol(master, "box-b", second), enrol(master, "box-b")):
+        assert answer.status == 409
+        assert "titan worker remove" in answer.json["hint"]
+    with Worker(master.port) as local:
+        assert enrol(master, local.name).status == 409
+    assert enrol(master, "box-c", second).status == 201  # a refusal does not use it up
+    assert refused(master, "box-b", invited(master))[0] == CLOSE_DENIED
+    with Worker(master.port, "box-b", token=token):
+        pass
+
+
+def test_s16_a_credential_speaks_for_no_other_name(master: Master) -> None:
+    token = credential(master, "box-d")
+    with Worker(master.port) as other:
+        code, reason = refused(master, other.name, token)
+        assert (code, "its token is that of worker box-d" in reason) == (CLOSE_DENIED, True)
+        run = master.submit(other.job("a"))["id"]
+        other.end(other.start())
+        assert master.get(f"/runs/{run}/wait").json["done"]
+    assert "is an enrolment" in refused(master, "box-e", invited(master))[1]
+    assert enrol(master, "box-e", token).status == 409
+
+
+@pytest.mark.parametrize("name", ["", ".", "../x", "a b", "a/b", "x" * 200, "a\n"])
+def test_a_name_that_can_be_none_is_refused_and_uses_nothing_up(master: Master, name: str) -> None:
+    token = invited(master)
+    assert enrol(master, name, token).status == 422
+    assert enrol(master, f"good-{abs(hash(name))}", token).status == 201
+
+
+@pytest.mark.parametrize("after_a_load", [False, True])
+def test_s16_a_worker_reports_nothing_about_the_attempts_of_another(master: Master, *, after_a_load: bool) -> None:
+    name = f"thief-{after_a_load}"
+    token = credential(master, name)
+    with Worker(master.port) as holder:
+        run = master.submit(holder.job("a"))["id"]
+        grant = holder.start()
+        holder.say(Output(grant.fence, 0, b"mine"))
+        assert master.get(f"/runs/{run}/jobs/a/log?follow_s=25").body == b"mine"
+        if after_a_load:  # the Master does not know any more whose log it is, until the holder is back
+            master.on_loop(master.engine.links._offsets.end_all)
+        thief = Worker(master.port, name, token=token, attempts=(Held(grant.fence, started=True),))
+        with thief._connecting as link:
+            thief.link = link
+            thief.say(thief._hello, Output(grant.fence, 4, b"yours"))
+            assert f"the log of {grant.fence} is not that of {name}" in closed(thief)[1]
+        with Worker(master.port, name, token=token) as thief:
+            thief.say(Started(grant.fence), Ended(grant.fence, 7), Returned(grant.fence))
+            thief.hear()
+        job = master.get(f"/runs/{run}/jobs/a").json
+        assert (job["state"], job["worker"]) == ("RUNNING", holder.name)
+        assert master.get(f"/runs/{run}/jobs/a/log").body == b"mine"
+        if not after_a_load:
+            holder.say(Ended(grant.fence, 0, log_bytes=4))
+            assert master.get(f"/runs/{run}/wait").json["run"]["state"] == "COMPLETED"
+
+
+def test_s16_a_worker_that_is_removed_is_cut_off_and_its_name_is_free(master: Master) -> None:
+    token = credential(master, "box-f")
+    with Worker(master.port, "box-f", token=token) as worker:
+        answer = master.post("/workers/box-f/remove")
+        assert (answer.status, len(answer.json["revoked"])) == (200, 1)
+        assert closed(worker)[0] == CLOSE_DENIED
+    assert master.post("/workers/enrol", {"name": "box-g"}, token=token).status == 401
+    assert credential(master, "box-f") != token
+
+
+def test_what_cannot_be_removed_is_said(master: Master) -> None:
+    assert master.post("/workers/nobody/remove").status == 404
+    with Worker(master.port) as local:
+        answer = master.post(f"/workers/{local.name}/remove")
+        assert (answer.status, "drain" in answer.json["hint"]) == (409, True)
+
+
+def test_only_an_admin_lets_machines_in(master: Master) -> None:
+    operator = master.post("/tokens", {"name": "o", "role": "operator"}).json["token"]
+    assert master.post("/workers/join-tokens", {}, token=operator).status == 403
+    assert master.post("/workers/nobody/remove", token=operator).status == 404
+    assert enrol(master, "box-h", TOKEN).status == 409
