@@ -87,7 +87,9 @@ def is_made_of(batch: Batch, entries: Sequence[Entry]) -> bool:
         chunks = [chunk for entry in entries for chunk in entry.chunks]
         operations = [operation for entry in entries for operation in entry.operations]
         changes = [change for entry in entries for change in entry.changes]
-    if not (is_same(chunks, batch.chunks) and is_same(operations, batch.operations)):
+    if (chunks or batch.chunks) and not is_same(chunks, batch.chunks):
+        return False
+    if (operations or batch.operations) and not is_same(operations, batch.operations):
         return False
     return is_same(changes, batch.changes) or merged(changes) == merged(batch.changes)
 
@@ -102,7 +104,7 @@ def merged(changes: Iterable[Change]) -> Merged:
     rows: Merged = {}
     for change in changes:
         values = change.values
-        if isinstance(change, Insert):
+        if type(change) is Insert:
             key = (change.table, *[values[column] for column in PRIMARY_KEYS[change.table]])
         else:
             key = (change.table, *change.key)

@@ -174,9 +174,10 @@ class Rows:
         self.world.hits["looked at memory"] += 1
         Memories(self, scheduler).look()
         lead.look_at_queues()
-        touched, self.books.touched = self.books.touched, {}
-        for run in touched.values():
-            self.look_at_rows(run, True)
+        if self.number >= LOOK_COMMITS:
+            touched, self.books.touched = self.books.touched, {}
+            for run in touched.values():
+                self.look_at_rows(run, True)
 
     def look_at_rows(self, run: RunBook, quiet: bool) -> None:
         """Compare all rows of a run with what they must be."""
