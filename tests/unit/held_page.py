@@ -12,9 +12,19 @@ from tests.unit.sources import ROOT
 PAGE = ROOT / "docs" / "held.md"
 _NAME = re.compile(r"test_([ifs])(\d+)_(\w+)")
 _JUDGED = re.compile(r"invariant (\d+):")
+_SIMULATED = re.compile(r'Broken\("i(\d+)"')
 HISTORIES = "random histories (tests/unit/core/test_invariants.py)"
+SIMULATED = "simulated histories (tests/simulation)"
 
 INVARIANTS = {
+    1: "what was answered as accepted survives",
+    2: "a submission is there whole, or not at all",
+    5: "an acknowledged cancel, retry or store write survives",
+    9: "a job is granted anew only after its former attempt ended, was given back or outlived its lease",
+    14: "without a fault longer than the lease a job runs once",
+    21: "one Master's writes an epoch, and none of a former one's",
+    34: "a read sees every acknowledged write of the store; a swap succeeds once",
+    36: "who watches sees what was committed, in that order",
     3: "one idempotency key, one run",
     7: "no attempt is granted before all its parents completed in the same database",
     8: "fences of a job strictly rise, over restarts too",
@@ -117,6 +127,9 @@ def held() -> dict[tuple[str, int], list[str]]:
     histories = (ROOT / "tests" / "unit" / "core" / "test_invariants.py").read_text(encoding="utf-8")
     for number in set(_JUDGED.findall(histories)):
         found["i", int(number)] = [HISTORIES]
+    for file in sorted((ROOT / "tests" / "simulation").glob("*.py")):
+        for number in set(_SIMULATED.findall(file.read_text(encoding="utf-8"))):
+            found["i", int(number)] = sorted({*found.get(("i", int(number)), ()), SIMULATED})
     for file in sorted((ROOT / "tests").rglob("test_*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
