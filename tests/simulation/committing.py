@@ -1,6 +1,6 @@
 """Judges each batch by what it changed: every new attempt, every move of a job, every count of a run."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.simulation import model
 from tests.simulation.books import JobBook, Row, RunBook, has_cycle
@@ -57,10 +57,6 @@ class Books:
         self.attempts: dict[int, AttemptState] = {}
         self.fence = 0
         self.touched: dict[str, RunBook] = {}
-
-    def job(self, key: tuple[Any, ...]) -> JobBook:
-        """Return the book of a job."""
-        return self.runs[key[0]].jobs[key[1]]
 
     def committed(self, batch: Batch, closed: set[int]) -> None:
         """Judge a batch, which the rows show already. `closed`: attempts that its Master ended with good reason."""
@@ -197,8 +193,8 @@ class Books:
     def granted(self, values: Row) -> None:
         """A job was granted."""
         fence, key = values["fence"], (values["run_id"], values["job_id"])
-        job = self.job(key)
-        run = job.run
+        run = self.runs[key[0]]
+        job = run.jobs[key[1]]
         if fence <= self.fence:
             raise Broken("i8", f"{key}: fence {fence} after {self.fence}")
         if job.living:
@@ -224,7 +220,7 @@ class Books:
 
     def attempt_ended(self, row: Row, fence: int, closed: set[int]) -> None:
         """An attempt is over: as whoever knows it said, and as it really was."""
-        job = self.job((row["run_id"], row["job_id"]))
+        job = self.runs[row["run_id"]].jobs[row["job_id"]]
         job.living = 0
         if fence not in closed:
             raise Broken("i9", f"attempt {fence} is {row['state']}, and nothing said so")
@@ -267,7 +263,8 @@ class Books:
             raise Broken("i17", f"{key} is {state} after its cancel")
         if final:
             self.job_ended(job)
-        run.count(job, state if final else None)
+        if final or job.counted is not None:
+            run.count(job, state if final else None)
         if self.rows.world.tell is not None:
             text = f"{key[0][:6]}/{key[1]} {state} {row['reason']} {row['fence']} {row['worker']}"
             self.rows.world.tell(self.rows.world.now, "database", text)

@@ -37,6 +37,7 @@ EXTEND_MS_MAX = 15 * 60_000
 BACKOFF_S_MAX = 300.0
 POSTPONE_MS = 1_000
 TURN = 16
+STEPS_OF_A_LOAD = 400
 QUEUED, ASSIGNED, RUNNING = JobState.QUEUED, JobState.ASSIGNED, AttemptState.RUNNING
 STARTING = (QUEUED, ASSIGNED)
 # Events that tell something beside what follows from them.
@@ -99,8 +100,9 @@ class Lead:
         ready = [job for job in snapshot.jobs if job.state == JobState.QUEUED]
         for job in ready:
             self.queues.setdefault(self.spec((job.run_id, job.job_id)).requirement, {})[job.run_id, job.job_id] = None
-        # In which order they enter their queues is not known: each may be the last.
-        if len(ready) < 100:
+        # In which order they enter their queues is not known: each may be the last. A load that takes several events
+        # lets others in between.
+        if len(snapshot.jobs) < STEPS_OF_A_LOAD:
             for queue in self.queues.values():
                 for key in queue:
                     queue[key] = None if self.spec(key).affinity else Turn(len(queue) - 1, 0)

@@ -91,7 +91,9 @@ def is_made_of(batch: Batch, entries: Sequence[Entry]) -> bool:
         return False
     if (operations or batch.operations) and not is_same(operations, batch.operations):
         return False
-    return is_same(changes, batch.changes) or merged(changes) == merged(batch.changes)
+    if len(changes) == len(batch.changes) and (not changes or changes == batch.changes):
+        return True
+    return merged(changes) == merged(batch.changes)
 
 
 def is_same(these: Sequence[Any], those: Sequence[Any]) -> bool:

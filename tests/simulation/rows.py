@@ -92,7 +92,7 @@ class Rows:
 
     def writes(self, master: "Master", machine: Commit, batch: Batch) -> None:
         """A batch goes to the disk, perhaps not for the first time."""
-        self.line(machine).writes(batch)
+        self.lines[machine].writes(batch)
 
     def unlearned(self, master: "Master", machine: Commit) -> None:
         """Whether the batch in flight arrived cannot be learned: the row is unreadable, or another's."""
@@ -111,7 +111,7 @@ class Rows:
         if (batch.epoch, batch.number) != (self.epoch, self.number + 1):
             raise Broken("i21", f"batch {batch.number} of epoch {batch.epoch} after {self.number} of {self.epoch}")
         self.number = batch.number
-        self.line(master.machine).kept = batch.number
+        self.lines[master.machine].kept = batch.number
         self.unlooked += 1
         if batch.changes:
             self.books.committed(batch, self.leads[master.name].closed)
