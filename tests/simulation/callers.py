@@ -24,7 +24,7 @@ class Callers:
 
     `keys`: the run of each key, as the rows say. `accepted`: the jobs that each run was told to have. `cancelled`:
     runs and their generation, told to be. `final_since`: when each run that is over came to be, and
-    `reopened_at` when it was last opened again.
+    `opened_at` when each was shown or last opened again.
     """
 
     def __init__(self, ground: "Ground") -> None:
@@ -40,7 +40,7 @@ class Callers:
         self.cancelled: set[tuple[str, int]] = set()
         self.children: dict[tuple[str, str, int, str], str] = {}
         self.final_since: dict[str, int] = {}
-        self.reopened_at: dict[str, int] = {}
+        self.opened_at: dict[str, int] = {}
         self.generations: dict[str, int] = {}
 
     def took_over(self, epoch: int) -> None:
@@ -57,11 +57,13 @@ class Callers:
     def run_changed(self, run_id: str, row: dict[str, Any]) -> None:
         """The row of a run was written."""
         generation = row["generation"]
-        if self.generations.setdefault(run_id, generation) != generation:
-            # One batch may open it and see it end.
+        if row["state"] == RunState.STAGED:
+            return
+        if self.generations.get(run_id) != generation:
+            # It is shown or opened again; one batch may do that and see it end.
             self.generations[run_id] = generation
             self.final_since.pop(run_id, None)
-            self.reopened_at[run_id] = self.world.now
+            self.opened_at[run_id] = self.world.now
         if row["state"] not in FINAL_RUN_STATES:
             return
         self.final_since.setdefault(run_id, self.world.now)
@@ -140,7 +142,7 @@ class Callers:
             right = self._was_over(run_id, asked_ms)
         elif "every job has completed" in why:
             jobs = self.ground.mirror.jobs_of[run_id].values()
-            right = self.reopened_at.get(run_id, -1) >= asked_ms or all(
+            right = self.opened_at.get(run_id, -1) >= asked_ms or all(
                 job["state"] == JobState.COMPLETED for job in jobs
             )
         elif "is taken" in why:
@@ -153,7 +155,7 @@ class Callers:
     def _was_over(self, run_id: str, asked_ms: int) -> bool:
         """Say whether there was, now or since a request came, no such run that lives."""
         row = self.run_row(run_id)
-        return row is None or row["state"] in FINAL_RUN_STATES or self.reopened_at.get(run_id, -1) >= asked_ms
+        return row is None or row["state"] in FINAL_RUN_STATES or self.opened_at.get(run_id, -1) >= asked_ms
 
     def run_row(self, run_id: str) -> dict[str, Any] | None:
         """Return the row of a run that can be seen."""
