@@ -1,5 +1,6 @@
 """What everybody in a simulation shares: world, network, database, judge, and who is there."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.network import Network
@@ -40,6 +41,13 @@ class Ground:
             return False
         self.world.hits[kind] += 1
         return True
+
+    def first_strike(self, kinds: Sequence[str]) -> str:
+        """Return the first of the faults that strikes now; "" when none does."""
+        for kind in kinds if self.rates else ():
+            if kind in self.rates and self.strikes(kind):
+                return kind
+        return ""
 
     def commit(self, batch: Batch) -> list[Any]:
         """Have the database take a batch, and the mirror after it."""

@@ -141,25 +141,34 @@ class WithLinks(Node):
                 if not self.muted and not self.output(known, message, chunks):
                     break
             elif isinstance(message, Renew):
-                if not self.muted:
+                if chunks:
                     self.keep(known, chunks)
                     chunks = []
-                    heard = self.scheduler is not None
-                    if not self.report(WorkerRenewed(known.name, known.incarnation)):
-                        self.close_link(known, "the core has failed on this before")
-                        return
-                    self.ground.oracle.renewed(self, known.name, known.incarnation, heard)
-                known.link.to_worker([RenewAck(message.seq)], 0)
+                if not self.take_renewal(known, message):
+                    return
             elif isinstance(message, Hello):
                 self.close_link(known, "a second hello")
                 return
             elif not self.muted:
-                self.keep(known, chunks)
-                chunks = []
+                if chunks:
+                    self.keep(known, chunks)
+                    chunks = []
                 if not self.take_report(known, message):
                     self.after_quietly(1, self.close_link, known, "the core has failed on this before")
                     return
-        self.keep(known, chunks)
+        if chunks:
+            self.keep(known, chunks)
+
+    def take_renewal(self, known: MasterLink, message: Renew) -> bool:
+        """Tell the core of a renewal and answer it; False when it has failed on that before."""
+        if not self.muted:
+            heard = self.scheduler is not None
+            if not self.report(WorkerRenewed(known.name, known.incarnation)):
+                self.close_link(known, "the core has failed on this before")
+                return False
+            self.ground.oracle.renewed(self, known.name, known.incarnation, heard)
+        known.link.to_worker([RenewAck(message.seq)], 0)
+        return True
 
     def take_report(self, known: MasterLink, message: WorkerMessage) -> bool:
         """Tell the core what a worker reports; False when it has failed on that before."""
@@ -192,7 +201,7 @@ class WithLinks(Node):
 
     def keep(self, known: MasterLink, chunks: list[LogChunk]) -> None:
         """Have log bytes committed."""
-        if chunks and self.scheduler is not None:
+        if self.scheduler is not None:
             self.add(Entry((), (), chunks, Ticket(durable=lambda: self.kept(known, chunks)), cost_of((), (), chunks)))
 
     def kept(self, known: MasterLink, chunks: list[LogChunk]) -> None:

@@ -49,6 +49,9 @@ STOP_EXTEND_MS = 90_000
 BACKOFF_MS = 100
 CLEAN_UP_MS = 20_000
 LOOK_MS = 3_000
+ENDS = (Reload, StepDown)
+BEFORE_COMMIT = ("crash_before_commit", "disk_fails", "disk_full", "commit_unknown_lost")
+AFTER_COMMIT = ("crash_after_commit", "commit_unknown_done")
 
 
 class Master(WithLinks):
@@ -198,7 +201,7 @@ class Master(WithLinks):
             ticket.refuse("closed")
             return
         decision = self.scheduler.handle(event, self.clocks())
-        if self.ground.strikes("core_raises"):
+        if "core_raises" in self.ground.rates and self.ground.strikes("core_raises"):
             # Its memory has changed and nobody knows how far: as after any exception on the way.
             self.poison.add(event)
             self.poisoned = True
@@ -288,7 +291,9 @@ class Master(WithLinks):
 
     def carry(self, orders: list[Order]) -> None:
         """Carry out what the commit machine decided."""
-        if orders and isinstance(orders[-1], Reload | StepDown):
+        if not orders:
+            return
+        if type(orders[-1]) in ENDS:
             self.scheduler = None
         for order in orders:
             match order:
@@ -310,7 +315,7 @@ class Master(WithLinks):
 
     def release(self, order: Release) -> None:
         """Answer and send, in order."""
-        if self.ground.strikes("crash_before_answer"):
+        if "crash_before_answer" in self.ground.rates and self.ground.strikes("crash_before_answer"):
             self.crash()
             return
         self.ground.oracle.released(self, self.machine, order)
@@ -342,29 +347,27 @@ class Master(WithLinks):
 
     def disk_ms(self) -> int:
         """Draw how long the disk takes."""
-        if self.ground.strikes("disk_slow"):
+        if "disk_slow" in self.ground.rates and self.ground.strikes("disk_slow"):
             return self.world.between(200, 12_000)
         return self.world.between(0, 4)
 
     def write(self, machine: Commit, batch: Batch) -> None:
         """The disk takes a batch: for good, not at all, or nobody knows."""
         ground = self.ground
-        if ground.strikes("crash_before_commit"):
+        struck = ground.first_strike(BEFORE_COMMIT)
+        if struck == "crash_before_commit":
             self.crash()
             return
         try:
-            if ground.strikes("disk_fails"):
-                raise CommitFailed("the disk failed")
-            if ground.strikes("disk_full"):
-                raise StorageFull("the disk is full")
-            if ground.strikes("commit_unknown_lost"):
-                raise CommitUnknown("no answer to COMMIT", [None] * len(batch.operations))
+            if struck:
+                raise failure(struck, batch)
             results = ground.commit(batch)
             ground.oracle.committed(self, batch, results)
-            if ground.strikes("crash_after_commit"):
+            struck = ground.first_strike(AFTER_COMMIT)
+            if struck == "crash_after_commit":
                 self.crash()
                 return
-            if ground.strikes("commit_unknown_done"):
+            if struck:
                 raise CommitUnknown("no answer to COMMIT", results)
         except StorageError as error:
             self.after(self.world.between(0, 2), self.failed, machine, batch, error)
@@ -400,3 +403,12 @@ class Master(WithLinks):
             self.ground.oracle.unlearned(self, machine)
         self.carry(machine.leader_row(epoch, number))
         self.turn_soon()
+
+
+def failure(kind: str, batch: Batch) -> StorageError:
+    """Return what the storage raises when that fault keeps a batch from being written."""
+    if kind == "disk_fails":
+        return CommitFailed("the disk failed")
+    if kind == "disk_full":
+        return StorageFull("the disk is full")
+    return CommitUnknown("no answer to COMMIT", [None] * len(batch.operations))

@@ -206,7 +206,8 @@ class Worker(Node):
 
     def mono_ms(self) -> int:
         """Return the boot clock, which is the host's."""
-        return self.host.mono_ms()
+        host = self.host
+        return host.mono_offset_ms + int(self.world.now * host.rate)
 
     def resume(self) -> None:
         """It goes on, unless its whole machine stands still."""
@@ -397,6 +398,8 @@ class Worker(Node):
     def flush(self) -> None:
         """Send frame after frame while there is something, and room."""
         self.flushing = False
+        if self.wire is None:
+            return
         now_ms = self.mono_ms()
         while self.wire is not None and (items := self.link.next_frame(now_ms)):
             self.ground.oracle.says(self, items)

@@ -29,7 +29,8 @@ class Broken(Exception):
 class World:
     """`now` is true time. `hits` counts what was reached: fault kinds, moves of jobs, answers, by name.
 
-    `tell`, if given, hears the story as it goes: who, and what.
+    `tell`, if given, hears the story as it goes: who, and what. `coming`, `at_once` and `planned` are for `plan_for`
+    and for `Node`, which plans most and does without it.
     """
 
     def __init__(self, seed: int, tell: Callable[[int, str, str], None] | None = None) -> None:
@@ -40,10 +41,10 @@ class World:
         self.events = 0
         self.hits: Counter[str] = Counter()
         self.tell = tell
-        self._coming: list[tuple[int, int, int, Life, int, Call, tuple[Any, ...]]] = []
+        self.coming: list[tuple[int, int, int, Life, int, Call, tuple[Any, ...]]] = []
         # What comes at once goes behind all that was planned for this moment before: it needs no sorting.
-        self._at_once: deque[tuple[int, Life, int, Call, tuple[Any, ...]]] = deque()
-        self._planned = 0
+        self.at_once: deque[tuple[int, Life, int, Call, tuple[Any, ...]]] = deque()
+        self.planned = 0
         self._nobody = Life()
 
     def plan(self, delay_ms: int, call: Call, *args: Any) -> None:
@@ -57,14 +58,14 @@ class World:
     def plan_for(self, node: "Life", delay_ms: int, count: int, call: Call, args: tuple[Any, ...]) -> None:
         """The same in the life that `node` has now; `count` 0: it is no event worth counting."""
         if delay_ms <= 0:
-            self._at_once.append((count, node, node.life, call, args))
+            self.at_once.append((count, node, node.life, call, args))
         else:
-            self._planned += 1
-            heappush(self._coming, (self.now + delay_ms, self._planned, count, node, node.life, call, args))
+            self.planned += 1
+            heappush(self.coming, (self.now + delay_ms, self.planned, count, node, node.life, call, args))
 
     def run(self, until_ms: int) -> None:
         """Let everything happen that comes before `until_ms`."""
-        coming, at_once = self._coming, self._at_once
+        coming, at_once = self.coming, self.at_once
         if at_once and not (coming and coming[0][0] <= self.now):
             self.run_at_once()
         while coming and coming[0][0] < until_ms:
@@ -81,7 +82,7 @@ class World:
 
     def run_at_once(self) -> None:
         """Let happen what comes at once, and what comes at once after that."""
-        at_once = self._at_once
+        at_once = self.at_once
         while at_once:
             count, node, life, call, args = at_once.popleft()
             if life == node.life:
@@ -132,11 +133,21 @@ class Node(Life):
 
     def after(self, delay_ms: int, call: Call, *args: Any) -> None:
         """Have `call(*args)` happen after `delay_ms`, if it still lives then."""
-        self.world.plan_for(self, delay_ms, 1, call, args)
+        world = self.world
+        if delay_ms <= 0:
+            world.at_once.append((1, self, self.life, call, args))
+        else:
+            world.planned += 1
+            heappush(world.coming, (world.now + delay_ms, world.planned, 1, self, self.life, call, args))
 
     def after_quietly(self, delay_ms: int, call: Call, *args: Any) -> None:
         """The same for what is no event: a renewal, an acknowledgement, the turn of a loop."""
-        self.world.plan_for(self, delay_ms, 0, call, args)
+        world = self.world
+        if delay_ms <= 0:
+            world.at_once.append((0, self, self.life, call, args))
+        else:
+            world.planned += 1
+            heappush(world.coming, (world.now + delay_ms, world.planned, 0, self, self.life, call, args))
 
     def on_my_clock(self, delay_ms: int) -> int:
         """Return how much true time passes while this node's clocks go `delay_ms` further."""
