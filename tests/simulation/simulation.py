@@ -87,8 +87,12 @@ class Simulation:
     def watch(self) -> None:
         """Somebody who starts again what has ended, sooner or later."""
         world, ground = self.world, self.ground
-        if not any(master.up for master in ground.masters) and (ground.healing or world.chance() < 0.3):
-            world.pick(ground.masters).start()
+        for master in ground.masters:
+            if master.up:
+                break
+        else:
+            if ground.healing or world.chance() < 0.3:
+                world.pick(ground.masters).start()
         for host in ground.hosts:
             if not host.worker.up and not host.paused and (ground.healing or world.chance() < 0.3):
                 host.start_worker()

@@ -5,9 +5,10 @@ are guarded by what an update expects. Nothing here knows what a job is.
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
-from titan.core.changes import CONTENT_ADDRESSED, PRIMARY_KEYS, Insert
+from titan.core.changes import CONTENT_ADDRESSED, PRIMARY_KEYS, Change, Insert
 from titan.core.commit import Batch
 from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow, Snapshot, starts_again
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, LIVING_ATTEMPT_STATES, JobState, RunState
@@ -17,7 +18,15 @@ from titan.storage.errors import AssertionFailed, Deposed
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 Tables = dict[str, dict[Key, Row]]
+KEYS = {name: itemgetter(*columns) for name, columns in PRIMARY_KEYS.items()}
+SHORT_KEYS = tuple(name for name, columns in PRIMARY_KEYS.items() if len(columns) == 1)
 TABLES = ("runs", "jobs", "edges", "attempts", "idempotency", "blobs", "registry")
+
+
+def key_of(name: str, values: Row) -> Key:
+    """Return the primary key of a row."""
+    key = KEYS[name](values)
+    return (key,) if name in SHORT_KEYS else key
 
 
 class DictStore:
@@ -49,64 +58,64 @@ class DictStore:
         """Apply `batch` or raise and change nothing: Deposed, AssertionFailed."""
         if (self.epoch, self.number) != (batch.epoch, batch.number - 1):
             raise Deposed(f"the leader row shows batch {self.number} of epoch {self.epoch}")
-        self._check(batch)
+        for change in batch.changes:
+            self._check(change)
         return self.apply(batch)
 
     def apply(self, batch: Batch) -> list[Any]:
         """Apply `batch`, whoever asks."""
         self.number = batch.number
         for change in batch.changes:
-            if isinstance(change, Insert):
+            if type(change) is Insert:
                 self._insert(change.table, change.values)
             else:
-                self._update(change.table, change.key, change.values)
+                row = self.rows[change.table][change.key]
+                row.update(change.values)
+                if change.table == "attempts":
+                    if row["state"] not in LIVING_ATTEMPT_STATES:
+                        self.living.pop(row["fence"], None)
+                elif change.table == "runs":
+                    self._run_moved(row)
         for chunk in batch.chunks:
             _, kept = self.logs.get(chunk.fence, (0, 0))
             self.logs[chunk.fence] = (chunk.end, kept + len(chunk.data))
-        return [self._operate(operation) for operation in batch.operations]
+        return [self._operate(operation) for operation in batch.operations] if batch.operations else []
 
-    def _check(self, batch: Batch) -> None:
-        for change in batch.changes:
-            table = self.rows[change.table]
-            if isinstance(change, Insert):
-                key = tuple([change.values[column] for column in PRIMARY_KEYS[change.table]])
-                found = table.get(key)
-                if found is not None and change.table == "idempotency":
-                    if found["expires_ms"] > change.values["created_ms"]:
-                        raise AssertionFailed(f"idempotency key {key} exists")
-                elif found is not None and change.table not in CONTENT_ADDRESSED:
-                    raise AssertionFailed(f"{change.table} {key} exists")
-                continue
-            row = table.get(change.key)
-            if row is None:
-                raise AssertionFailed(f"{change.table} {change.key} does not exist")
-            if not change.expect.items() <= row.items():
-                shown = {column: row[column] for column in change.expect}
-                raise AssertionFailed(f"{change.table} {change.key} shows {shown}, not {change.expect}")
+    def _check(self, change: Change) -> None:
+        name = change.table
+        table = self.rows[name]
+        if type(change) is Insert:
+            key = key_of(name, change.values)
+            if key not in table or name in CONTENT_ADDRESSED:
+                return
+            if name != "idempotency" or table[key]["expires_ms"] > change.values["created_ms"]:
+                raise AssertionFailed(f"{name} {key} exists")
+            return
+        if change.key not in table:
+            raise AssertionFailed(f"{name} {change.key} does not exist")
+        row = table[change.key]
+        for column, value in change.expect.items():
+            if row[column] != value:
+                shown = {each: row[each] for each in change.expect}
+                raise AssertionFailed(f"{name} {change.key} shows {shown}, not {change.expect}")
 
     def _insert(self, name: str, values: Row) -> None:
-        row = dict(values)
-        self.rows[name][tuple([values[column] for column in PRIMARY_KEYS[name]])] = row
+        row = values.copy()
+        self.rows[name][key_of(name, values)] = row
         if name == "jobs":
             self.jobs_of.setdefault(row["run_id"], {})[row["job_id"]] = row
         elif name == "edges":
             self.edges_of.setdefault(row["run_id"], []).append(row)
         elif name == "attempts" and row["state"] in LIVING_ATTEMPT_STATES:
             self.living[row["fence"]] = row
-        elif name == "runs" and row["state"] not in FINAL_RUN_STATES:
-            self.open_runs[row["run_id"]] = row
-
-    def _update(self, name: str, key: Key, values: Row) -> None:
-        row = self.rows[name][key]
-        row.update(values)
-        if name == "attempts":
-            if row["state"] not in LIVING_ATTEMPT_STATES:
-                self.living.pop(row["fence"], None)
         elif name == "runs":
-            if row["state"] in FINAL_RUN_STATES:
-                self.open_runs.pop(row["run_id"], None)
-            else:
-                self.open_runs[row["run_id"]] = row
+            self._run_moved(row)
+
+    def _run_moved(self, row: Row) -> None:
+        if row["state"] in FINAL_RUN_STATES:
+            self.open_runs.pop(row["run_id"], None)
+        else:
+            self.open_runs[row["run_id"]] = row
 
     def _operate(self, operation: Any) -> Any:
         key = getattr(operation, "idempotency", None)

@@ -188,15 +188,18 @@ class Scheduler:
         }
 
     def _finish_decision(self) -> Decision:
+        memory = self.memory
         self._fire_timers()
-        self.memory.run_slices(STEPS_AN_EVENT)
+        if memory.slices:
+            memory.run_slices(STEPS_AN_EVENT)
         if self.lending.settle():
             self.dispatcher.wanted = True
-        more = self.dispatcher.dispatch()
-        self.memory.flush_runs()
-        out = self.memory.out
-        out.more = more or bool(self.memory.slices)
-        out.wake_ms = self.memory.timers[0][0] if self.memory.timers else None
+        more = self.dispatcher.wanted and self.dispatcher.dispatch()
+        if memory.dirty_runs:
+            memory.flush_runs()
+        out = memory.out
+        out.more = more or bool(memory.slices)
+        out.wake_ms = memory.timers[0][0] if memory.timers else None
         return out
 
     def _fire_timers(self) -> None:
