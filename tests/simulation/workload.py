@@ -19,6 +19,7 @@ JOB_PATIENCE_MS = 120_000
 ACTS_MS = CHAOS_MS * 5 // 6
 # Longer than a lease of 30 s, its grace and the silence after which a worker hangs up.
 UNHEARD_MS = 60_000
+FOLLOW_MS = (400, 1_600)
 
 
 class SubmitBelow:
@@ -118,7 +119,7 @@ class Workload:
         self.clients = [Node(self.world, f"client-{number}") for number in range(1, 3)]
         for client in self.clients:
             client.up = True
-        self.busy = self.world.pick((0.5, 1.0, 1.0, 1.5))
+        self.busy = self.world.pick((0.7, 1.0, 1.0, 1.3))
         self.short = self.world.chance() < 0.5
         self.tags: list[tuple[str, ...]] = [(GENERAL,), (GENERAL,), (GENERAL,)]
         offered = sorted({tag for host in ground.hosts for tag in host.capabilities if tag != GENERAL})
@@ -128,7 +129,8 @@ class Workload:
         """Plan what the clients do while the chaos lasts."""
         world = self.world
         world.plan(50, self.submit)
-        for _ in range(int(world.between(8, 12) * self.busy)):
+        world.plan(100, self.follow, f"cell-{world.between(1, 3)}")
+        for _ in range(int(world.between(5, 7) * self.busy)):
             world.plan(world.between(100, ACTS_MS), self.act)
 
     def act(self) -> None:
@@ -142,11 +144,14 @@ class Workload:
         """Ask as one of the clients."""
         self.open += 1
         client = self.world.pick(self.clients)
-        client.say(f"asks: {_told(request)}")
+        told = self.world.tell is not None
+        if told:
+            client.say(f"asks: {_told(request)}")
 
         def done(code: str, answer: Any) -> None:
             self.open -= 1
-            client.say(f"hears: {_told(request)}: {code} {_short(answer)}")
+            if told:
+                client.say(f"hears: {_told(request)}: {code} {_short(answer)}")
             self.ground.oracle.answered(request, code, answer)
             if answered is not None:
                 answered(code, answer)
@@ -166,7 +171,7 @@ class Workload:
         lasts_ms = world.between(5, 400) if self.short or world.chance() < 0.5 else world.between(200, 20_000)
         draw = world.chance()
         fails = world.between(1, 2) if draw < 0.12 else -1 if draw < 0.17 else 0
-        kills = world.pick((1, 1, 2, 3, 4)) if 0.17 <= draw < 0.20 else 0
+        kills = world.pick((1, 2, 3, 3, 4)) if 0.17 <= draw < 0.20 else 0
         endless = 0.20 <= draw < 0.22
         prints: tuple[tuple[int, int], ...] = ()
         if world.chance() < 0.6:
@@ -341,6 +346,12 @@ class Workload:
         """Read a cell."""
         self.ask(Read(f"cell-{self.world.between(1, 3)}"))
 
+    def follow(self, cell: str) -> None:
+        """Read a cell again and again while the chaos lasts, as what shows it to people does."""
+        if not self.ground.healing:
+            self.ask(Read(cell))
+            self.world.plan(self.world.between(*FOLLOW_MS), self.follow, cell)
+
     def drain(self) -> None:
         """Drain a worker; somebody starts it anew later."""
         host = self.world.pick(self.ground.hosts)
@@ -355,13 +366,13 @@ class Workload:
 
 
 ACTS: dict[str, tuple[int, Callable[[Workload], None]]] = {
-    "submit": (30, Workload.submit),
+    "submit": (26, Workload.submit),
     "burst": (1, Workload.burst),
     "bad_submit": (3, Workload.bad_submit),
     "cancel": (6, Workload.cancel),
     "cancel_job": (6, Workload.cancel_job),
-    "submit_unheard": (3, Workload.submit_unheard),
-    "retry": (12, Workload.retry),
+    "submit_unheard": (5, Workload.submit_unheard),
+    "retry": (18, Workload.retry),
     "retry_old": (3, Workload.retry_old),
     "extend": (6, Workload.extend),
     "put": (6, Workload.put),
