@@ -88,8 +88,6 @@ class Dispatcher:
 
     def dispatch(self) -> bool:
         """Grant what can be granted; return True when more is left than one slice takes."""
-        if not self.wanted:
-            return False
         left = self._empty_into(self._servable(), GRANTS_A_SLICE) if self.queues else GRANTS_A_SLICE
         if left and self.queues:
             left = self._empty_into(self.ahead.servable(self.queues), left, ahead=True)

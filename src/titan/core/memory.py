@@ -295,8 +295,6 @@ class Memory:
 
     def flush_runs(self) -> None:
         """Record one guarded update for each run touched, and news where its state changed."""
-        if not self.dirty_runs:
-            return
         for run in self.dirty_runs.values():
             values = RUN_MUTABLE.of(run)
             if run.opening is not run.saved_opening:
