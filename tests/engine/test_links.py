@@ -1,6 +1,7 @@
 """A worker's link: what is said before it is durable, who wins, what is repeated, and what ends it."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from titan.model.wire import (
     CLOSE_FAILED,
     CLOSE_PROTOCOL,
     CLOSE_REPLACED,
+    CLOSE_STOPPING,
+    EPOCH_SHIFT,
     PROTOCOL,
     Ack,
     Ended,
@@ -371,5 +374,21 @@ def test_a_hello_on_which_the_core_failed_is_refused_when_it_comes_again(
             again = Worker(it.engine, "bad")
             assert (await again.closed)[0] == CLOSE_FAILED
         await it.worker("good")
+
+    with_bench(story, tmp_path)
+
+
+def test_a_master_that_was_replaced_unawares_leaves_a_worker_to_the_one_that_leads(tmp_path: Path) -> None:
+    """Its welcome needs no commit, and would have the worker forget what the other has granted."""
+
+    async def story(it: Bench) -> None:
+        here = it.engine.epoch
+        known = Worker(it.engine, "known", epoch_seen=here + 1)
+        assert (await known.hear(Welcome)).epoch == here  # it came from elsewhere: this Master leads
+        with sqlite3.connect(tmp_path / "titan.db") as other:
+            other.execute("UPDATE leader SET epoch = epoch + 1, batch = 0")
+        held = (Held((here + 1) << EPOCH_SHIFT | 1, started=True),)
+        stray = Worker(it.engine, "stray", held=held, epoch_seen=here + 1)
+        assert (await stray.closed)[0] == CLOSE_STOPPING
 
     with_bench(story, tmp_path)

@@ -104,6 +104,9 @@ class WithLinks(Node):
         if not isinstance(hello, Hello) or self.scheduler is None:
             link.close_at_master("the Master is loading")
             return
+        if hello.epoch_seen > self.machine.epoch != self.ground.store.leader()[0]:
+            link.close_at_master("another Master leads")
+            return
         fences = tuple(held.fence for held in hello.attempts)
         for fence, (total, kept) in self.ground.store.log_totals(self.offsets.unknown(fences)).items():
             self.offsets.begin(hello.name, fence, total, kept)

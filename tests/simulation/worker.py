@@ -285,7 +285,7 @@ class Worker(Node):
         hello = Hello(
             name=self.name, incarnation=self.incarnation, boot_id=host.boot_id, protocol=PROTOCOL, version="1",
             capabilities=host.capabilities, slots=host.slots, attempts=self.link.hello(self.mono_ms()),
-            epoch_seen=self.link.epoch, predecessor=self.predecessor, devices=host.devices,
+            epoch_seen=self.link.epoch_seen, predecessor=self.predecessor, devices=host.devices,
             draining=self.link.draining,
         )  # fmt: skip
         self.ground.oracle.greets(self, hello)

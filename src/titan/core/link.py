@@ -21,6 +21,7 @@ from titan.model.spec import JobSpec
 from titan.model.wire import (
     CAUSE_CANCELLED,
     CAUSE_WORKER_STOP,
+    EPOCH_SHIFT,
     Ack,
     Draining,
     Dropped,
@@ -152,6 +153,11 @@ class WorkerLink:
         self._heard_ms = 0
 
     # The link
+
+    @property
+    def epoch_seen(self) -> int:
+        """The latest epoch known of: a Master of an earlier one may have been replaced without having heard of it."""
+        return max([self.epoch, *(fence >> EPOCH_SHIFT for fence in self._attempts)])
 
     def hello(self, now_ms: int) -> tuple[Held, ...]:
         """Begin a connection: what `Hello` says is held. Nothing else is sent before `welcome`."""

@@ -19,12 +19,11 @@ from titan.core.states import JobEvent, RunEvent, next_job_state, next_run_state
 from titan.model.limits import Limits
 from titan.model.spec import GPU
 from titan.model.states import AttemptState, JobState
-from titan.model.wire import MasterMessage
+from titan.model.wire import EPOCH_SHIFT, MasterMessage
 
 LEASE_GRACE_S = 5
 AHEAD_MAX = 30
 TIMERS_MIN = 10_000
-EPOCH_SHIFT = 32
 
 
 class Job(JobRow, gc=False, kw_only=True):

@@ -85,6 +85,11 @@ class Engine:
         return self._shell.token_key
 
     @property
+    def epoch(self) -> int:
+        """The epoch that this Master began."""
+        return self._shell.epoch
+
+    @property
     def open(self) -> bool:
         """Whether events are taken: not while loading or stopping."""
         return self._shell.scheduler is not None

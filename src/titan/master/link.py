@@ -200,6 +200,7 @@ def check_hello(hello: WorkerMessage | None) -> Hello:
         and len(hello.devices) <= DEVICES_MAX
         and 0 <= hello.slots <= SLOTS_MAX
         and 0 <= hello.pid <= NUMBER_MAX
+        and 0 <= hello.epoch_seen <= NUMBER_MAX
         and all(0 < fence <= FENCE_MAX for fence in fences)
         and len(set(fences)) == len(fences)
     )

@@ -58,6 +58,7 @@ from titan.model.wire import (
 )
 from titan.storage.connection import Connection
 from titan.storage.logs import log_totals
+from titan.storage.queries import epoch_led
 
 HELLO_S_MAX = 10.0
 LOGS_KNOWN_MIN = 1_000
@@ -76,6 +77,10 @@ class Core(Protocol):
     @property
     def open(self) -> bool:
         """Whether events are taken."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this Master began."""
 
     @property
     def token_key(self) -> bytes:
@@ -197,6 +202,9 @@ class WorkerLinks:
             self._offsets.keep_only(self._core.holds)
             self._logs_known_max = max(LOGS_KNOWN_MIN, 2 * self._offsets.count())
         fences = tuple(held.fence for held in hello.attempts)
+        if hello.epoch_seen > self._core.epoch and await self._core.read(epoch_led) != self._core.epoch:
+            # A welcome may rest on memory alone, which nothing fences off: this one would end what another granted.
+            raise LinkFault(CLOSE_STOPPING, "another Master leads and knows more of what you hold: ask that one")
         while unknown := self._offsets.unknown(fences):
             totals = await self._core.read(partial(_totals, unknown))
             if not self._core.open:

@@ -146,6 +146,11 @@ class Shell:
         self.scheduler = None
         self._set_timer(None)
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that was begun last; 0 before the first."""
+        return self._machine.epoch
+
     async def start(self) -> None:
         """Take over and load. Raises StorageError when the database cannot be used."""
         await self._load()

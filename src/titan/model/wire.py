@@ -11,6 +11,8 @@ from typing import Annotated
 import msgspec
 
 PROTOCOL = 1
+# A fence is the epoch of the Master that granted it, and a count below it.
+EPOCH_SHIFT = 32
 # What a Master may say: a number that the database, the launcher and a file's name can hold, and short words.
 Fence = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -38,6 +40,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     `predecessor` is the incarnation whose records are on this worker's disk ("": none). What it had begun is
     among `attempts` too, and is reported ended; an attempt of it that is not among them never began here.
     `devices` are the GPUs handed out one a job, () when `GPU` is a plain tag here. `draining`: grant nothing.
+    `epoch_seen`: the latest epoch this worker knows of; a Master of an earlier one looks whether it still leads.
     """
 
     name: str

@@ -74,6 +74,7 @@ SHOWN = runs.c.state != literal_column(f"'{RunState.STAGED}'")
 _run_id = runs.c.run_id == bindparam("run_id")
 _jobs_of = jobs.c.run_id == bindparam("run_id")
 _OPEN_RUNS = Statement(select(*RUN).where(text(tables.RUN_OPEN), SHOWN).order_by(runs.c.seq))
+_EPOCH = Statement(select(tables.leader.c.epoch))
 _STAGED = Statement(select(runs.c.run_id).where(text(tables.RUN_OPEN), runs.c.state == RunState.STAGED.value))
 _RUN = Statement(select(*RUN).where(_run_id, SHOWN), "run_id")
 _JOB = Statement(
@@ -346,6 +347,12 @@ def token_key(connection: Connection) -> bytes:
     if row is None:
         raise DatabaseCorrupt("the key of job tokens is missing: no Master has taken over this database yet")
     return bytes(row[0])
+
+
+def epoch_led(connection: Connection) -> int:
+    """Return the epoch of the Master that leads."""
+    [(epoch,)] = connection.rows(_EPOCH)
+    return int(epoch)
 
 
 def staged_runs(connection: Connection) -> list[str]:

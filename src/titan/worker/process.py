@@ -284,7 +284,7 @@ class Worker:
             attempts=self._link.hello(boot_ms()),
             pid=os.getpid(),
             host=socket.gethostname(),
-            epoch_seen=self._link.epoch,
+            epoch_seen=self._link.epoch_seen,
             draining=self._link.draining,
             devices=self._devices.names,
             predecessor=self._predecessor,

@@ -1,7 +1,8 @@
 """What a restarted worker owes of its predecessor goes to the Master like its own."""
 
+from tests.unit.core.links import online
 from titan.core.link import Forget, Piece, WorkerLink
-from titan.model.wire import CAUSE_LOST, Ack, Ended, Held, Welcome
+from titan.model.wire import CAUSE_LOST, EPOCH_SHIFT, Ack, Ended, Held, Welcome
 
 
 def test_i29_a_predecessors_ends_are_held_reported_and_let_go_of() -> None:
@@ -25,3 +26,10 @@ def test_one_that_the_master_does_not_want_is_forgotten_at_once() -> None:
     link.ended(Ended(3, 7))
     link.hello(0)
     assert link.welcome(Welcome(epoch=1, stop=(3,))) == [Forget(3)]
+
+
+def test_the_latest_epoch_known_of_is_that_of_the_welcome_or_of_what_is_held() -> None:
+    link = online()
+    assert link.epoch_seen == 5
+    link.restore(7 << EPOCH_SHIFT | 1)
+    assert link.epoch_seen == 7
