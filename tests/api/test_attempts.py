@@ -36,7 +36,8 @@ def test_a_try_to_come_can_be_followed_and_ends_with_the_job(master: Master) -> 
         path = f"/runs/{run}/jobs/a"
         assert marks(master.get(f"{path}/log?attempt=1&follow_s=0.001")) == (b"", "false")
         worker.end(worker.start(), exit_code=3, log=b"first")
-        assert marks(master.get(f"{path}/log?attempt=1&follow_s=25")) == (b"first", "true")
+        assert marks(master.get(f"{path}/log?attempt=1&offset=5&follow_s=25")) == (b"", "true")
+        assert marks(master.get(f"{path}/log?attempt=1")) == (b"first", "true")
         answers: list[Answer] = []
         follower = threading.Thread(target=lambda: answers.append(master.get(f"{path}/log?attempt=2&follow_s=25")))
         follower.start()

@@ -193,7 +193,7 @@ def test_a_worker_that_is_gone_when_it_is_told_why_troubles_nobody(tmp_path: Pat
         await it.submit(spec("a"))
         gone.say_bytes(b"garbage")
         await gone.task
-        assert (await (await it.worker(incarnation="next")).hear(Grant)).job_id == "a"
+        assert (await (await it.worker(incarnation="next", predecessor="first")).hear(Grant)).job_id == "a"
 
     with_bench(story, tmp_path)
 
