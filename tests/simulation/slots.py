@@ -128,13 +128,16 @@ class Ledger:
         self.held.setdefault(holder, set()).add(fence)
 
     def drop(self, fence: int) -> None:
-        """It lives no more."""
-        holder = self.holder.pop(fence)
+        """It lives no more. A Master that was replaced while it loaded knows of some that have ended since."""
+        holder = self.holder.pop(fence, None)
+        if holder is None:
+            return
         self.held[holder].discard(fence)
         self.lent.get(holder[0], set()).discard(fence)
 
     def adopt(self, fence: int, incarnation: str) -> None:
         """The next process of its worker answers for it."""
-        name = self.holder[fence][0]
-        self.drop(fence)
-        self.hold(fence, (name, incarnation))
+        if fence in self.holder:
+            name = self.holder[fence][0]
+            self.drop(fence)
+            self.hold(fence, (name, incarnation))
