@@ -283,7 +283,7 @@ class Worker:
 
     def hear(self) -> list[MasterMessage]:
         """Return the next frame's messages."""
-        frame = self.link.recv(30)
+        frame = self.link.recv(WAIT_S)
         assert isinstance(frame, bytes)
         messages = decode_master_frame(frame)
         self._heard += messages

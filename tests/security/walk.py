@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from tests.api import master as api
 from tests.api.master import TOKEN, Answer, Master, Worker
 from tests.api.test_gate import served
 from tests.api.test_runs import waiting
@@ -61,7 +62,7 @@ def paths(master: Master, ids: Ids | None = None) -> list[str]:
 def send(master: Master, *lines: str, body: bytes = b"") -> Answer:
     """Send a request head line by line, as it is, and return what comes back."""
     request = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body
-    with socket.create_connection(("127.0.0.1", master.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", master.port), timeout=api.WAIT_S) as connection:
         connection.sendall(request)
         answer = http.client.HTTPResponse(connection, method=lines[0].partition(" ")[0])
         answer.begin()
