@@ -16,6 +16,7 @@ settings.load_profile("titan")
 PAGE_FILES = ("test_page.py", "test_tutorial.py")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process, where they share what is dear to make (`--dist loadgroup`)."""
     for item in items:
