@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from hypothesis import settings
 
 for name in [name for name in os.environ if name.startswith("TITAN_")]:
@@ -11,14 +10,3 @@ for name in [name for name in os.environ if name.startswith("TITAN_")]:
 settings.register_profile("titan", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.register_profile("long", settings.get_profile("titan"), max_examples=5_000)  # by hand: docs/suites.md
 settings.load_profile("titan")
-
-# The port that the documentation names: whoever needs it has it to himself.
-PAGE_FILES = ("test_page.py", "test_tutorial.py")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, where they share what is dear to make (`--dist loadgroup`)."""
-    for item in items:
-        group = "page" if item.path.name in PAGE_FILES else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))

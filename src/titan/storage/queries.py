@@ -74,7 +74,7 @@ SHOWN = runs.c.state != literal_column(f"'{RunState.STAGED}'")
 _run_id = runs.c.run_id == bindparam("run_id")
 _jobs_of = jobs.c.run_id == bindparam("run_id")
 _OPEN_RUNS = Statement(select(*RUN).where(text(tables.RUN_OPEN), SHOWN).order_by(runs.c.seq))
-_EPOCH = Statement(select(tables.leader.c.epoch))
+_EPOCH = Statement(select(tables.leader.c.epoch).where(tables.leader.c.id == 1))
 _STAGED = Statement(select(runs.c.run_id).where(text(tables.RUN_OPEN), runs.c.state == RunState.STAGED.value))
 _RUN = Statement(select(*RUN).where(_run_id, SHOWN), "run_id")
 _JOB = Statement(
