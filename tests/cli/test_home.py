@@ -111,7 +111,15 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
 
 def test_children_of_a_dead_holder_are_waited_for_and_others_are_not(tmp_path: Path) -> None:
     def process(*words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["/bin/cat", *words], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        # Popen returns inside the exec, while the command line may still be empty: an echo tells that it is there.
+        cat = subprocess.Popen(
+            ["/bin/cat", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert cat.stdin is not None and cat.stdout is not None
+        cat.stdin.write(b"here\n")
+        cat.stdin.flush()
+        assert cat.stdout.readline() == b"here\n"
+        return cat
 
     with process("-", str(tmp_path)) as ours, process("-") as foreign:
         dead = Holder(1, "", children=(ours.pid, foreign.pid, 2**22 - 1))
