@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 TITAN = str(Path(sys.executable).with_name("titan"))
-SURVEY = Path(__file__).parent / "stdlib_survey" / "submit.py"
+SURVEY = Path(__file__).parent / "map_reduce" / "submit.py"
 
 
 STEPS = [[sys.executable, str(SURVEY)], [TITAN, "ps"], [TITAN, "logs", "list"]]

@@ -1,6 +1,6 @@
 """Survey Python's own standard library: one job lists its files, four read them side by side, one reports.
 
-Start Titan with `titan up`, then: python examples/stdlib_survey/submit.py
+Start Titan with `titan up`, then: python examples/map_reduce/submit.py
 """
 
 import sys
