@@ -115,7 +115,8 @@ def test_children_of_a_dead_holder_are_waited_for_and_others_are_not(tmp_path: P
         cat = subprocess.Popen(
             ["/bin/cat", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        assert cat.stdin is not None and cat.stdout is not None
+        assert cat.stdin is not None
+        assert cat.stdout is not None
         cat.stdin.write(b"here\n")
         cat.stdin.flush()
         assert cat.stdout.readline() == b"here\n"
