@@ -21,8 +21,8 @@ shown escaped, into a pipe every byte goes as it is.
 
 ID is a run id or its first digits (4 or more), `RUN/JOB`, a job's id, `@last` or `@last-failed`. Where the Master is:
 `TITAN_URL`, `TITAN_HOST` and `TITAN_PORT`, else what `titan up` wrote into the home (`TITAN_HOME`, else
-`~/.local/state/titan`). Whom to trust behind an https address: `TITAN_CA`, a file of certificates or a `sha256:`
-fingerprint; what `titan up` made in this home is trusted without it.
+`~/.local/state/titan`). Whom to trust behind an https address: `--ca` or `TITAN_CA`, a file of certificates or a
+`sha256:` fingerprint; what `titan up` made in this home is trusted without it.
 
 ## Exit codes
 

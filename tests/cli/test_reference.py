@@ -14,6 +14,8 @@ from titan_sdk.errors import BY_CODE, TitanError
 
 # They run in the foreground or give way to another program, so there is no answer to print.
 WITHOUT_JSON = {"titan worker start"}
+# They are about what this home holds, and ask no other Master.
+LOCAL = {"titan up", "titan down"}
 
 
 def commands(group: click.Group = titan, path: str = "titan") -> Iterator[tuple[str, click.Command]]:
@@ -32,6 +34,11 @@ ALL = dict(commands())
 
 def test_the_page_is_made_from_the_commands() -> None:
     assert PAGE.read_text(encoding="utf-8") == render(), "run: .venv/bin/python -m tests.cli.reference_page"
+
+
+def test_every_command_that_asks_a_master_is_told_whom_to_trust_in_one_way() -> None:
+    with_ca = {path for path, command in ALL.items() if any("--ca" in param.opts for param in command.params)}
+    assert with_ca == ALL.keys() - LOCAL
 
 
 @pytest.mark.parametrize("path", ALL)

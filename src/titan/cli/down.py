@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from titan.cli import home as homes
-from titan.cli.options import common
+from titan.cli.options import local
 from titan.cli.output import Output
 from titan_sdk.discovery import home_folder
 from titan_sdk.errors import Conflict, Denied, TimedOut
@@ -24,7 +24,7 @@ from titan_sdk.errors import Conflict, Denied, TimedOut
     show_default=True,
     help="How long to wait.",
 )
-@common
+@local
 def command(out: Output, *, timeout_s: float) -> None:
     """Stop what `titan up` started in this home, and wait until it is gone.
 

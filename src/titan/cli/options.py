@@ -1,6 +1,7 @@
 """What every command takes, and the parsing that several share."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 
 from titan.cli.output import Output
 from titan.model.ids import job_id_problem
+from titan_sdk.trust import PINNED, fingerprint
 
 # For a network that nobody else is on.
 NO_TLS = "--insecure-no-tls"
@@ -15,6 +17,11 @@ Function = Callable[..., Any]
 
 
 def common(function: Function) -> Function:
+    """Give a command that asks a Master --ca and what `local` gives it."""
+    return ca_option(local(function))
+
+
+def local(function: Function) -> Function:
     """Give a command --json, -q and --debug; `function` gets the Output they make as its first argument."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -25,6 +32,23 @@ def common(function: Function) -> Function:
         return function(Output(as_json=as_json, quiet=quiet), **options)
 
     return command
+
+
+def ca_option(function: Function) -> Function:
+    """Give a command --ca, which stands over TITAN_CA for all that this process asks."""
+    return click.option(
+        "--ca",
+        metavar="PATH",
+        expose_value=False,
+        callback=_trust,
+        help="Trust the certificates in this file, or with this sha256: fingerprint; TITAN_CA unless said.",
+    )(function)
+
+
+def _trust(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value:
+        os.environ["TITAN_CA"] = fingerprint(value) if value.lower().startswith(PINNED) else os.path.abspath(value)
+        ctx.meta["ca"] = value
 
 
 class ListsCommand(click.Command):

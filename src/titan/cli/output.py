@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 _SGR = re.compile(r"\x1b\[[0-9;:]*m")
@@ -128,6 +128,22 @@ class Output:
     def document(self, data: Mapping[str, Any]) -> None:
         """Print `data` as one line of JSON."""
         write_json(data, self.stdout)
+
+    def told(
+        self, noun: str, documents: Sequence[Mapping[str, Any]], name: str, sentence: Callable[[Any], str]
+    ) -> None:
+        """Print what became of each thing a command was given: one JSON document, or names, or a sentence each.
+
+        `noun` holds the documents in the JSON, `name` is their field to print when quiet.
+        """
+        if self.as_json:
+            self.document({noun: documents})
+            return
+        for document in documents:
+            if self.quiet:
+                self.line(document[name])
+            else:
+                self.talk(sentence(document))
 
     def line(self, text: str) -> None:
         """Print one line of data."""

@@ -78,14 +78,7 @@ def revoke(out: Output, *, ids: tuple[str, ...]) -> None:
     """Let tokens count no more: what they hold open is cut at once, feeds, waits and workers' links too."""
     master = Master()
     revoked = [master.revoke_token(token_id) for token_id in ids]
-    if out.as_json:
-        out.document({"tokens": revoked})
-        return
-    for token in revoked:
-        if out.quiet:
-            out.line(token["id"])
-        else:
-            out.talk(f"token {token['id']} ({token['name']}) is revoked")
+    out.told("tokens", revoked, "id", lambda it: f"token {it['id']} ({it['name']}) is revoked")
 
 
 def _until(token: Document) -> str:

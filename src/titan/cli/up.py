@@ -12,7 +12,7 @@ import click
 from titan import __version__
 from titan.cli import home as homes
 from titan.cli.listening import Place, place_of
-from titan.cli.options import NO_TLS, ListsCommand, common, worker_options
+from titan.cli.options import NO_TLS, ListsCommand, local, worker_options
 from titan.cli.orphans import Orphans
 from titan.cli.output import Output, plural
 from titan.cli.supervise import MASTER_GRACE_S, WORKER_GRACE_S, Program, Supervisor
@@ -63,7 +63,7 @@ PREDECESSOR_S = 15.0
     help="Local workers; 0 for none.",
 )
 @worker_options
-@common
+@local
 def command(
     out: Output,
     *,

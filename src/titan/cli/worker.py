@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from titan.cli.ask import Document, Master
-from titan.cli.options import NO_TLS, ListsCommand, common, worker_options
+from titan.cli.options import NO_TLS, ListsCommand, ca_option, common, worker_options
 from titan.cli.output import Output, plural
 from titan.cli.token import Span
 from titan.core.link import LENT_MAX
@@ -50,7 +50,7 @@ def command() -> None:
     help="Join with the enrolment that titan worker join-token prints at the Master; it is good once.",
 )
 @click.option("--fingerprint", metavar="SHA256", help="Trust only the Master whose certificate or CA has it.")
-@click.option("--ca", metavar="PATH", help="Trust the certificates in this file; TITAN_CA unless said.")
+@ca_option
 @click.option(NO_TLS, "insecure_no_tls", is_flag=True, help="Join without TLS where others can listen in.")
 @click.option("--name", metavar="N", help="Its name; HOST-1, HOST-2, ... unless said.")
 @click.option(
@@ -86,7 +86,6 @@ def start(
     joins: tuple[str, ...],
     enrolment: str | None,
     fingerprint: str | None,
-    ca: str | None,
     insecure_no_tls: bool,
     name: str | None,
     token_file: Path | None,
@@ -109,10 +108,9 @@ def start(
             raise click.UsageError(f"--allow-interpreter {path}: give {PYTHON}, or a path from the root, like /bin/sh")
     if enrolment and token_file:
         raise click.UsageError("--token is an enrolment and --token-file a lasting token: give one of them")
-    if fingerprint and ca:
+    if fingerprint and "ca" in click.get_current_context().meta:
         raise click.UsageError("--fingerprint and --ca both say whom to trust: give one of them")
-    trusted = pinned_text(fingerprint) if fingerprint else os.path.abspath(ca) if ca else None
-    endpoints = _endpoints(joins, trusted)
+    endpoints = _endpoints(joins, pinned_text(fingerprint) if fingerprint else None)
     if not insecure_no_tls:
         _refuse_readable(endpoints)
     given = {
@@ -208,14 +206,7 @@ def drain(out: Output, *, names: tuple[str, ...]) -> None:
     """
     master = Master()
     told = [master.drain_worker(name) for name in names]
-    if out.as_json:
-        out.document({"workers": told})
-        return
-    for worker in told:
-        if out.quiet:
-            out.line(worker["name"])
-        else:
-            out.talk(f"{worker['name']} drains: {plural(worker['running'], 'job')} left")
+    out.told("workers", told, "name", lambda it: f"{it['name']} drains: {plural(it['running'], 'job')} left")
 
 
 @command.command("remove")
@@ -229,14 +220,7 @@ def remove(out: Output, *, names: tuple[str, ...]) -> None:
     """
     master = Master()
     removed = [master.remove_worker(name) for name in names]
-    if out.as_json:
-        out.document({"workers": removed})
-        return
-    for worker in removed:
-        if out.quiet:
-            out.line(worker["name"])
-        else:
-            out.talk(f"{worker['name']} is let in no more")
+    out.told("workers", removed, "name", lambda it: f"{it['name']} is let in no more")
 
 
 @command.command("join-token")
