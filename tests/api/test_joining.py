@@ -1,5 +1,6 @@
 """Machines that join and leave: an enrolment is good once, its credential speaks for one name and for what it holds."""
 
+import itertools
 import threading
 from typing import Any
 
@@ -8,6 +9,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.api.master import TOKEN, Answer, Master, Worker
 from titan.model.wire import CLOSE_DENIED, Ended, Held, Output, Returned, Started
+from titan_sdk.errors import Unavailable
 
 
 def invited(master: Master, **body: Any) -> str:
@@ -80,6 +82,32 @@ def test_s16_an_enrolment_is_good_once_however_many_use_it_at_once(master: Maste
     assert sorted(answer.status for answer in answers) == [201] + [401] * 7
     assert enrol(master, "once-more", token).status == 401
     assert len([each for each in master.get("/tokens?limit=1000").json["tokens"] if "once-" in each["worker"]]) == 1
+
+
+def test_s16_an_enrolment_that_gave_no_credential_is_still_good(master: Master) -> None:
+    """Whatever the Master does not get to write: the enrolment is used up with its credential, or not at all."""
+    for written in range(4):
+        token, name = invited(master), f"cut-{written}"
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(master.engine, "mutate", failing(master.engine.mutate, after=written))
+            answer = enrol(master, name, token)
+        assert answer.status in (201, 503)
+        used = answer.status == 201
+        assert enrol(master, name, token).status == (401 if used else 201)
+        listed = [each for each in master.get("/tokens?limit=1000").json["tokens"] if each["worker"] == name]
+        assert len(listed) == 1
+
+
+def failing(mutate: Any, after: int) -> Any:
+    """Return `mutate` as it is when the Master goes down after so many calls."""
+    calls = itertools.count()
+
+    async def instead(*operations: Any) -> Any:
+        if next(calls) >= after:
+            raise Unavailable("the Master is down")
+        return await mutate(*operations)
+
+    return instead
 
 
 def test_s16_an_enrolment_ends(master: Master) -> None:

@@ -26,7 +26,8 @@ from titan.master.links import WorkerLinks
 from titan.master.origins import Origins
 from titan.master.sessions import Sessions
 from titan.model.roles import Role
-from titan.model.store import RevokeToken
+from titan.model.store import KeepToken, RevokeToken, UseEnrolment
+from titan.storage import tokens as rows
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 VIEWER = (Principal(Role.VIEWER), None)
@@ -193,19 +194,20 @@ def _any_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _never_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = RevokeToken("000000000000", 0)
-    monkeypatch.setattr(joining, "RevokeToken", lambda *_: other)
-    monkeypatch.setattr(Engine, "mutate", _succeeding(Engine.mutate, other))
+    monkeypatch.setattr(joining, "UseEnrolment", lambda _, *rest: UseEnrolment("000000000000", *rest))
+    monkeypatch.setattr(rows, "revoke", lambda *_: True)
 
 
-def _succeeding(mutate: Any, what: object) -> Any:
-    async def instead(engine: Engine, *operations: Any) -> Any:
-        return True if what in operations else await mutate(engine, *operations)
-
-    return instead
+async def _in_two_steps(engine: Engine, operation: Any, *more: Any) -> Any:
+    if not isinstance(operation, UseEnrolment):
+        return await _mutate(engine, operation, *more)
+    if used := await engine.mutate(RevokeToken(operation.token_id, operation.now_ms)):
+        await engine.mutate(KeepToken(operation.row), operation.entry)
+    return used
 
 
 _principal = Keys.principal
+_mutate = Engine.mutate
 _walk = test_walk
 HOLES = [
     Hole("s2: the home's token is always the same", setting(home, "os", _OtherOs(urandom=bytes)), _s2, fresh=True),
@@ -263,6 +265,8 @@ HOLES = [
          test_joining.test_s16_one_name_is_given_once),
     Hole("s16: an enrolment stays good", _never_used_up,
          test_joining.test_s16_an_enrolment_is_good_once_however_many_use_it_at_once),
+    Hole("s16: a crash takes the enrolment and gives nothing", setting(Engine, "mutate", _in_two_steps),
+         test_joining.test_s16_an_enrolment_that_gave_no_credential_is_still_good),
     Hole("s16: a log is his who speaks first", setting(Engine, "worker_of", lambda *_: "thief-True"),
          lambda it: test_joining.test_s16_a_worker_reports_nothing_about_the_attempts_of_another(
              it, after_a_load=True)),

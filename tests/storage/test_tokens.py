@@ -4,7 +4,7 @@ import msgspec
 
 from tests.storage.backend import NOW_MS, Storage
 from titan.model.roles import Role
-from titan.model.store import KeepToken, Prune, RevokeToken
+from titan.model.store import AppendAudit, KeepToken, Prune, RevokeToken, UseEnrolment
 from titan.model.tokens import TokenRow
 from titan.storage import tokens
 from titan.storage.tokens import ENDED_KEPT_MS
@@ -36,6 +36,20 @@ def test_a_token_is_revoked_once(storage: Storage) -> None:
     assert living(storage) == [row(2)]
     page = storage.database.read(lambda connection: tokens.page(connection, "", 10))
     assert page.rows == [row(1, revoked_ms=7), row(2)]
+
+
+def test_an_enrolment_is_used_up_with_its_credential_and_its_row_of_the_audit_or_nothing_is_done(
+    storage: Storage,
+) -> None:
+    enrolment = row(1, role=Role.WORKER, expires_ms=NOW_MS + 5)
+    storage.do(KeepToken(enrolment))
+    entry = AppendAudit(NOW_MS, enrolment.token_id, "worker", "workers.enrol", "box", "")
+    uses = [
+        UseEnrolment(enrolment.token_id, row(n, role=Role.WORKER, worker=f"box-{n}"), entry, NOW_MS) for n in (2, 3)
+    ]
+    assert storage.do(*uses) == [True, False]
+    assert living(storage) == [uses[0].row]
+    assert len(storage.database.read(lambda connection: list(connection.run("SELECT * FROM audit")))) == 1
 
 
 def test_a_list_goes_on_where_the_page_before_ended(storage: Storage) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from titan.master.sessions import Sessions
-from titan.model.store import KeepToken, Operation, RevokeToken
+from titan.model.store import KeepToken, Operation, RevokeToken, UseEnrolment
 from titan.model.tokens import TokenRow
+from titan_sdk.errors import Conflict
 
 PREFIX = "tt."
 ID_BYTES = 6
@@ -90,10 +91,23 @@ class Book:
         if isinstance(operation, KeepToken):
             self._rows[operation.row.token_id] = operation.row
         elif isinstance(operation, RevokeToken) and result:
-            self._rows.pop(operation.token_id, None)
-            self._sessions.cut(operation.token_id)
+            self._end(operation.token_id)
+        elif isinstance(operation, UseEnrolment) and result:
+            self._end(operation.token_id)
+            self._rows[operation.row.token_id] = operation.row
 
-    def forget_expired(self) -> None:
-        """Drop tokens that have expired: they count no more, and need no room."""
+    def _end(self, token_id: str) -> None:
+        self._rows.pop(token_id, None)
+        self._sessions.cut(token_id)
+
+    def require_room(self, tokens_max: int) -> None:
+        """Raise Conflict when there are as many tokens that count as there may be."""
+        if len(self._rows) < tokens_max:
+            return
         now_ms = self._wall_ms()
         self._rows = {token_id: row for token_id, row in self._rows.items() if not row.ended(now_ms)}
+        if len(self._rows) >= tokens_max:
+            raise Conflict(
+                f"there are {len(self._rows)} living tokens, and at most {tokens_max} are kept",
+                hint="revoke some: titan token ls; TITAN_LIMIT_TOKENS_MAX at the Master changes the limit",
+            )

@@ -180,9 +180,21 @@ class RevokeToken(msgspec.Struct, frozen=True, gc=False):
     now_ms: int
 
 
+class UseEnrolment(msgspec.Struct, frozen=True, gc=False):
+    """Use up the token `token_id` for the one in `row`, and write `entry` of it: all of it, or nothing.
+
+    Result: whether it was done; not when the enrolment was used or revoked before.
+    """
+
+    token_id: str
+    row: TokenRow
+    entry: AppendAudit
+    now_ms: int
+
+
 Operation = (
     StoreOperation | StoreMany | UploadBlob | RegisterFile | UploadFile | Prune | SweepStage | AppendAudit | KeepToken
-    | RevokeToken
+    | RevokeToken | UseEnrolment
 )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from titan.model.store import (
     SweepStage,
     UploadBlob,
     UploadFile,
+    UseEnrolment,
 )
 from titan.storage import audit, kv, tokens
 from titan.storage.connection import Connection, Statement
@@ -206,6 +207,14 @@ def _revoke_token(connection: Connection, operation: RevokeToken, _: Limits) -> 
     return tokens.revoke(connection, operation)
 
 
+def _use_enrolment(connection: Connection, operation: UseEnrolment, _: Limits) -> bool:
+    if not tokens.revoke(connection, RevokeToken(operation.token_id, operation.now_ms)):
+        return False
+    tokens.keep(connection, KeepToken(operation.row))
+    audit.append(connection, operation.entry)
+    return True
+
+
 _HANDLERS: dict[type, Callable[[Connection, Any, Limits], Any]] = {
     StorePut: kv.put,
     StoreDelete: kv.remove,
@@ -222,4 +231,5 @@ _HANDLERS: dict[type, Callable[[Connection, Any, Limits], Any]] = {
     AppendAudit: _append_audit,
     KeepToken: _keep_token,
     RevokeToken: _revoke_token,
+    UseEnrolment: _use_enrolment,
 }

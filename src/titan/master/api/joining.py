@@ -15,11 +15,10 @@ from titan.core.events import DrainWorker
 from titan.core.scheduler import Scheduler
 from titan.master import book
 from titan.master.api.site import Http, audited, engine_of, json_body, principal_of, site_of
-from titan.master.engine import Engine
 from titan.model.ids import job_id_problem, shown
 from titan.model.requests import EnrolBody, InviteBody
 from titan.model.roles import Role
-from titan.model.store import KeepToken, RevokeToken
+from titan.model.store import KeepToken, RevokeToken, UseEnrolment
 from titan.model.tokens import TokenRow
 from titan.model.views import Enrolled, Invitation, WorkerRemoved, iso_time
 from titan_sdk.errors import Conflict, Invalid, NotFound, TitanError, Unauthenticated
@@ -39,7 +38,7 @@ async def invite(request: Http) -> Invitation:
     if not 0 < body.expires_s <= EXPIRES_S_MAX:
         given = "not a number" if math.isnan(body.expires_s) else f"{body.expires_s:g}"
         raise Invalid(f"expires_s is {given}: give more than 0 and at most {EXPIRES_S_MAX:.0f}")
-    _require_room(engine)
+    engine.book.require_room(engine.limits.tokens_max)
     now_ms = engine.clock().wall_ms
     expires_ms = now_ms + max(1, int(body.expires_s * 1000))
     made = book.make()
@@ -59,18 +58,17 @@ async def enrol(request: Http) -> Enrolled:
         raise Invalid(problem)
     if who.worker or not who.token_id:
         raise Conflict(f"this token is no enrolment: it is {who.worker or who.actor}'s own", hint=FRESH_LINE)
-    _require_room(engine)
+    engine.book.require_room(engine.limits.tokens_max)
     with engine.book.enrolling(body.name) as is_free:
         if not is_free or body.name in await engine.ask(lambda scheduler, _: _connected(scheduler)):
             raise _taken(body.name)
         # What ends with the enrolment is not the answer to its own use.
         site_of(request.scope).sessions.leave(request.scope["state"]["session"])
         now_ms = engine.clock().wall_ms
-        if not await engine.mutate(RevokeToken(who.token_id, now_ms)):
-            raise Unauthenticated("the enrolment was used a moment ago", hint=FRESH_LINE)
         made = book.make()
         row = TokenRow(made.token_id, f"worker {body.name}", Role.WORKER, body.name, made.hash, now_ms, who.token_id)
-        await engine.mutate(KeepToken(row), audited(request, body.name))
+        if not await engine.mutate(UseEnrolment(who.token_id, row, audited(request, body.name), now_ms)):
+            raise Unauthenticated("the enrolment was used a moment ago", hint=FRESH_LINE)
     return Enrolled(body.name, made.text)
 
 
@@ -105,16 +103,6 @@ def _taken(name: str) -> TitanError:
         hint="choose another --name; or, if that machine is gone: titan worker remove NAME at the Master, "
         "then a fresh line: titan worker join-token",
     )
-
-
-def _require_room(engine: Engine) -> None:
-    if len(engine.book) >= engine.limits.tokens_max:
-        engine.book.forget_expired()
-    if len(engine.book) >= engine.limits.tokens_max:
-        raise Conflict(
-            f"there are {len(engine.book)} living tokens, which is the limit",
-            hint="revoke some: titan token ls; TITAN_LIMIT_TOKENS_MAX at the Master changes the limit",
-        )
 
 
 HANDLERS = [invite, enrol, remove]

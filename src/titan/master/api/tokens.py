@@ -15,7 +15,7 @@ from titan.model.store import KeepToken, RevokeToken
 from titan.model.tokens import TokenRow
 from titan.model.views import TokenList, TokenMade, TokenState, TokenView, iso_time
 from titan.storage import tokens
-from titan_sdk.errors import Conflict, Invalid, NotFound
+from titan_sdk.errors import Invalid, NotFound
 
 NAME_CHARS_MAX = 100
 EXPIRES_S_MAX = 10 * 366 * 86_400.0
@@ -29,13 +29,7 @@ async def create(request: Http) -> TokenMade:
     body: TokenBody = await json_body(request, _BODY)
     role = _role(body)
     now_ms = engine.clock().wall_ms
-    if len(engine.book) >= engine.limits.tokens_max:
-        engine.book.forget_expired()
-    if len(engine.book) >= engine.limits.tokens_max:
-        raise Conflict(
-            f"there are {len(engine.book)} living tokens, which is the limit",
-            hint="revoke some: titan token ls; TITAN_LIMIT_TOKENS_MAX at the Master changes the limit",
-        )
+    engine.book.require_room(engine.limits.tokens_max)
     made = book.make()
     expires_ms = None if body.expires_s is None else now_ms + max(1, int(body.expires_s * 1000))
     entry = audited(request, made.token_id)
