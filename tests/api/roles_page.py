@@ -16,7 +16,8 @@ HEAD = """# Roles
 
 A token has one role. `titan token create NAME --role ROLE` makes one; the home's own token is an admin's, and a job
 finds a token of role `job` in its `TITAN_TOKEN`, which is good as long as its attempt lives. What a route does is said
-in [the HTTP API](http-api.md). A route that is not in this table is refused to everybody.
+in [the HTTP API](http-api.md). A route that is not in this table is refused to everybody. An enrolment
+is a token of role `worker` that names no worker yet: it may use `POST /workers/enrol`, once, and nothing else.
 
 | role | |
 |---|---|

@@ -170,7 +170,9 @@ def test_the_table_says_what_a_job_may(master: Master) -> None:
 
 @pytest.mark.parametrize("role", Role)
 def test_s13_each_role_has_its_routes_and_no_other(master: Master, monkeypatch: pytest.MonkeyPatch, role: Role) -> None:
-    monkeypatch.setattr(master.gate.keys, "principal", lambda *_: (Principal(role), None))
+    monkeypatch.setattr(
+        master.gate.keys, "principal", lambda *_: (Principal(role, worker="box-1" if role is Role.WORKER else ""), None)
+    )
     methods = {name: method for method, _, name in served(master)}
     for name, path in every_route(master):
         if name == "worker.link":

@@ -265,6 +265,8 @@ HOLES = [
          test_joining.test_s16_one_name_is_given_once),
     Hole("s16: an enrolment stays good", _never_used_up,
          test_joining.test_s16_an_enrolment_is_good_once_however_many_use_it_at_once),
+    Hole("s16: an enrolment is a worker", setting(Principal, "is_enrolment", False),
+         test_joining.test_s16_an_enrolment_may_enrol_and_do_nothing_else),
     Hole("s16: a crash takes the enrolment and gives nothing", setting(Engine, "mutate", _in_two_steps),
          test_joining.test_s16_an_enrolment_that_gave_no_credential_is_still_good),
     Hole("s16: a log is his who speaks first", setting(Engine, "worker_of", lambda *_: "thief-True"),

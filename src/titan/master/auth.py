@@ -22,7 +22,7 @@ from titan.master.book import Book
 from titan.master.buckets import Buckets
 from titan.master.origins import Origins
 from titan.master.problems import HttpError, request_id_of, send_problem, translate
-from titan.master.roles import PUBLIC_PATH, allows
+from titan.master.roles import ENROLMENTS, PUBLIC_PATH, allows
 from titan.master.sessions import Session, Sessions
 from titan.model.limits import Limits
 from titan.model.roles import Role
@@ -57,6 +57,15 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     worker: str = ""
     address: str = ""
+
+    @property
+    def is_enrolment(self) -> bool:
+        """Whether this is a machine that has yet to be given a credential."""
+        return self.role is Role.WORKER and not self.worker
+
+    def may(self, route: str) -> bool:
+        """Say whether this one may use the route of that name."""
+        return allows(self.role, route) and (not self.is_enrolment or route in ENROLMENTS)
 
     @property
     def actor(self) -> str:
@@ -200,7 +209,7 @@ class RoleCheck:
         """Let the request through or refuse it."""
         principal = scope["state"]["principal"]
         name = scope["route_handler"].name or ""
-        if (principal is None and scope["path"] == PUBLIC_PATH) or (principal and allows(principal.role, name)):
+        if (principal is None and scope["path"] == PUBLIC_PATH) or (principal and principal.may(name)):
             if scope["type"] == "http" and scope["method"] == "POST" and _is_form(scope):
                 hint = "send Content-Type: application/json, or no body"
                 await _refuse(scope, send, HttpError(415, "no route takes a form or plain text", hint=hint))
@@ -214,6 +223,9 @@ def denied(principal: Principal | None, route: str) -> TitanError:
     """Return the refusal for a principal without the right to `route`."""
     if principal is None:
         return Unauthenticated(_NO_TOKEN, hint=_TOKEN_HINT)
+    if principal.is_enrolment:
+        hint = "titan worker --join makes a worker's own token of it"
+        return Denied(f"an enrolment may not use {route or 'this route'}", hint=hint)
     who = "a job's token" if principal.role is Role.JOB else f"a token of role {principal.role}"
     return Denied(
         f"{who} may not use {route or 'this route'}",
@@ -233,7 +245,7 @@ async def _serve_fast(
         await send(message)
 
     try:
-        if principal is None or not allows(principal.role, name):
+        if principal is None or not principal.may(name):
             raise denied(principal, name)
         if scope["method"] != "POST":
             raise HttpError(405, "this route has only POST")

@@ -194,7 +194,7 @@ class WorkerLinks:
         messages = decode(frame, frame_bytes_max)
         hello = check_hello(messages[0] if messages else None)
         if only is not None and hello.name != only:
-            whose = f"is that of worker {only[:40]}" if only else "is an enrolment"
+            whose = f"is that of worker {only[:40]}"
             raise LinkFault(CLOSE_DENIED, f"its token {whose}: enrol this one by itself, titan worker join-token")
         if len(self._links) >= self._core.limits.workers_max and hello.name not in self._links:
             raise LinkFault(CLOSE_BUSY, f"{len(self._links)} workers are connected, which is the limit")

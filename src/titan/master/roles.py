@@ -63,6 +63,8 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "tokens.list": ADMINS,
     "tokens.revoke": ADMINS,
 }
+# A token of role worker that names no worker is an enrolment: it becomes a credential, and is good for nothing else.
+ENROLMENTS = frozenset({"workers.enrol"})
 
 
 # What a role is for, in the words of the page.
