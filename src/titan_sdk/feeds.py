@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 RESYNC = "resync"
 
 
-def follow(transport: Transport, path: str, query: dict[str, Any], after: str | None) -> Iterator[dict[str, Any]]:
+def follow(
+    transport: Transport, path: str, query: dict[str, Any], after: str | None, *, read_first: bool = False
+) -> Iterator[dict[str, Any]]:
     """Yield the events of the feed at `path`, from behind `after` or from now, without end.
 
-    Each is a dict with `id`, `kind` and what the Master says of it. Raises Unreachable or Unavailable when the feed
-    was cut and could not be opened again.
+    `read_first`: begin with a resync, once the feed is open, so that what is read then and what comes after leave no
+    gap. Each is a dict with `id`, `kind` and what the Master says of it. Raises Unreachable or Unavailable when the
+    feed was cut and could not be opened again.
     """
     import json
 
@@ -29,8 +32,8 @@ def follow(transport: Transport, path: str, query: dict[str, Any], after: str | 
     while True:
         heard = False
         with transport.feed(path, {**query, "after": after}) as feed:
-            if opened_before and after is None:
-                yield {"id": "", "kind": RESYNC}  # cut before the first id was seen: nothing says what was missed
+            if after is None and (opened_before or read_first):
+                yield {"id": "", "kind": RESYNC}  # no id was seen yet: nothing says what was missed
             opened_before = True
             for name, event_id, data in parse(feed.lines()):
                 heard = True

@@ -1,5 +1,6 @@
 """Runs: listed, looked at, waited for, cancelled, tried again, extended."""
 
+import hashlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.api.master import JSON, Answer, Master, job
+from titan.model.spec import decode_spec
 
 FAR = {"requirement": ["NOWHERE"]}
 
@@ -131,6 +133,35 @@ def test_a_retry_opens_the_next_generation(master: Master) -> None:
         named = master.post(f"/runs/{run}/retry", {"job_ids": ["b"]}).json["run"]
         assert (named["generation"], named["jobs"]["completed"]) == (3, 2)
         worker.end(worker.start())
+
+
+def test_a_retry_runs_the_file_as_it_is_by_now(master: Master) -> None:
+    old, new = b"print('old')", b"print('new')"
+    hashes = [hashlib.sha256(content).hexdigest() for content in (old, new)]
+    for digest, content in zip(hashes, (old, new), strict=True):
+        assert master.put(f"/blobs/{digest}", content).status == 204
+    here = {"filename": "x.py", "script": hashes[0]}
+    with master.worker() as worker:
+        edited = worker.job({"job_id": "a", "source_path": "/home/ada/x.py", **here})
+        other = worker.job({"job_id": "b", "source_path": "/home/ada/y.py", **here})
+        done = worker.job({"job_id": "c", "source_path": "/home/ada/x.py", **here})
+        run = master.submit(edited, other, done)["id"]
+        for _ in range(3):
+            grant = worker.start()
+            worker.end(grant, exit_code=int(grant.job_id != "c"))
+        assert master.get(f"/runs/{run}/wait").json["done"]
+        again = master.post(f"/runs/{run}/retry", {"scripts": {"/home/ada/x.py": hashes[1]}})
+        assert again.json["run"]["generation"] == 2
+        ran = {grant.job_id: grant for grant in (worker.start(), worker.start())}
+        assert {name: master.get(f"/runs/{run}/jobs/{name}").json["script"] for name in "abc"} == {
+            "a": hashes[1],
+            "b": hashes[0],
+            "c": hashes[0],
+        }
+        assert decode_spec(ran["a"].spec).script == hashes[1], "the worker is sent what the row says"
+        assert decode_spec(ran["b"].spec).script == hashes[0]
+        for grant in ran.values():
+            worker.end(grant)
 
 
 def test_a_live_run_grows(master: Master) -> None:
@@ -277,6 +308,28 @@ def test_a_retry_that_cannot_be(master: Master) -> None:
     refused(master.post(f"/runs/{run}/retry", {"job_ids": "b"}), 422, "invalid")
     refused(master.post(f"/runs/{run}/retry", {"jobs": []}), 422, "invalid", "jobs")
     assert master.post(f"/runs/{run}/retry", b"{}", headers={"Content-Type": "text/plain"}).status == 415
+
+
+def test_a_retry_with_files_that_cannot_be(own_master: Callable[..., Master]) -> None:
+    master = own_master(submit_jobs_inline_max=2)
+    content = b"print('new')"
+    digest = hashlib.sha256(content).hexdigest()
+    source = {"source_path": "/home/ada/x.py"}
+    run = master.submit(waiting("a", **source), waiting("b", **source))["id"]
+    extension = {"jobs": [job(waiting("c", **source))]}
+    assert master.post(f"/runs/{run}/extend", extension).status == 201
+    master.post(f"/runs/{run}/cancel")
+    assert master.get(f"/runs/{run}/wait").json["done"]
+
+    def retry(sha256: Any) -> Answer:
+        return master.post(f"/runs/{run}/retry", {"scripts": {"/home/ada/x.py": sha256}})
+
+    refused(retry("x"), 422, "invalid", "not a SHA-256")
+    refused(retry(7), 422, "invalid")
+    refused(retry(digest), 422, "file_not_found", "was not sent")
+    assert master.put(f"/blobs/{digest}", content).status == 204
+    refused(retry(digest), 413, "too_large", "3 jobs would run an edited file")
+    assert master.get(f"/runs/{run}").json["generation"] == 1
 
 
 def test_a_completed_run_is_retried_only_by_name(master: Master) -> None:

@@ -140,6 +140,21 @@ class Master(TitanClient):
         self.wait(f"{named.run['id']}/{named.document['id']}", timeout_s)
         return self.job(named.document)
 
+    def retry_with(self, run_id: str, job_ids: list[str], scripts: dict[str, str]) -> Document:
+        """Open the next generation of a run and return the run.
+
+        `scripts`: source path -> SHA-256 of what the jobs that came from there run from now on. Raises Conflict.
+        """
+        asked: Document = {"job_ids": job_ids}
+        if scripts:
+            asked["scripts"] = scripts
+        run: Document = self._post(f"runs/{run_id}/retry", asked)["run"]
+        return run
+
+    def send_file(self, digest: str, path: str) -> None:
+        """Put the file at `path`, whose SHA-256 is `digest`, where jobs find their scripts."""
+        self._put_blobs({digest: path})
+
     def log_piece(self, job: Document, offset: int, *, attempt: int | None = None, follow_s: float = 0.0) -> LogPiece:
         """Return the job's log from `offset` on, up to 1 MiB; with `follow_s` wait that long for something new."""
         query: Document = {"offset": offset, "limit": LOG_BYTES}

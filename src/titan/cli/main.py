@@ -16,7 +16,10 @@ from titan.cli.exits import Exit, exit_of_error
 from titan.cli.output import safe, write_json
 from titan_sdk.errors import TitanError
 
-COMMANDS = ("up", "down", "status", "run", "ps", "logs", "wait", "cancel", "explain", "store", "worker", "token")
+COMMANDS = (
+    "up", "down", "status", "run", "ps", "show", "explain", "logs", "wait", "cancel", "retry", "events", "store",
+    "worker", "token",
+)  # fmt: skip
 
 # Words that people bring from other tools; anything else is compared letter by letter.
 SYNONYMS = {

@@ -119,6 +119,7 @@ class Output:
         self.stdout: TextIO = sys.stdout
         self.stderr: TextIO = sys.stderr
         self._stream: Stream | None = None
+        self._has_progress = False
 
     @property
     def on_terminal(self) -> bool:
@@ -155,6 +156,20 @@ class Output:
             if self._stream is not None:
                 self._stream.leave(self.stderr)
             print(self._fit(text, self.stderr), file=self.stderr, flush=True)
+
+    def progress(self, text: str) -> None:
+        """Show `text` as the one line that changes, on a terminal only; `clear_progress` before anything else."""
+        if self.stderr.isatty() and not self.quiet and not self.as_json:
+            self.stderr.write(f"\r{safe(text, colours=False)}\x1b[K")
+            self.stderr.flush()
+            self._has_progress = True
+
+    def clear_progress(self) -> None:
+        """Take the line that changes away again."""
+        if self._has_progress:
+            self.stderr.write("\r\x1b[K")
+            self.stderr.flush()
+            self._has_progress = False
 
     def stream(self) -> Stream:
         """Return a stream to stdout, whose last line our own words are not glued to."""

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import time
 from pathlib import PurePath
 
 import click
@@ -10,6 +9,7 @@ import click
 from titan.cli.ask import Document, Master, Named
 from titan.cli.exits import Exit
 from titan.cli.follow import follow
+from titan.cli.interrupted import interrupted
 from titan.cli.logs import follow_json
 from titan.cli.options import common
 from titan.cli.output import Output, spoken_s
@@ -17,7 +17,6 @@ from titan.cli.tell import between_s
 from titan.model.spec import GENERAL
 from titan_sdk import TitanJob
 
-SECOND_CTRL_C_S = 2.0
 _OUTSIDE_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -99,7 +98,7 @@ def command(
         try:
             return _to_the_end(out, master, named, streaming=following is True)
         except KeyboardInterrupt:
-            return _interrupted(out, master, named)
+            return interrupted(out, master, named, f"titan logs -f {named.label}")
 
 
 def _job_id(file: str) -> str:
@@ -165,15 +164,3 @@ def _exit_of(job: Document) -> int:
         return Exit.CANCELLED
     code: int | None = job["exit_code"]
     return code or Exit.OURS
-
-
-def _interrupted(out: Output, master: Master, named: Named) -> int:
-    """Leave the run alone; cancel it if another Ctrl+C comes at once."""
-    again = f"titan logs -f {named.label}"
-    try:
-        out.talk(f"\ndetached: run {named.label} goes on; {again} shows the rest; Ctrl+C again now cancels it")
-        time.sleep(SECOND_CTRL_C_S)
-    except KeyboardInterrupt:
-        master.cancel(named.run["id"])
-        out.talk(f"run {named.label} is being cancelled")
-    return Exit.INTERRUPTED

@@ -1,7 +1,7 @@
 """Runs and jobs in words: the lines that several commands print."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from titan.cli.ask import Document, Named
@@ -61,6 +61,24 @@ def why(job: Document) -> str:
     if job["worker"] and job["state"] in ("ASSIGNED", "RUNNING", "FAILED", "DEAD"):
         parts.append(f"worker {job['worker']}")
     return ", ".join(parts)
+
+
+def ending(job: Document, states: Mapping[str, str]) -> str:
+    """Return in words how a job ended that did not simply complete. `states`: how others of its run ended."""
+    if job["reason"] in ("PARENT_FAILED", "PARENT_CANCELLED"):
+        bad = [parent for parent in job["parents"] if states.get(parent) in ("FAILED", "DEAD", "CANCELLED")]
+        ended = "was cancelled" if job["reason"] == "PARENT_CANCELLED" else "failed"
+        if not bad:
+            return f"a parent {ended}"
+        return f"its parent {bad[0]} {'was cancelled' if states[bad[0]] == 'CANCELLED' else 'failed'}"
+    allowed = job["retries"] + 1
+    attempt = f"attempt {job['attempt']}" + (f" of {allowed}" if job["attempt"] <= allowed else "")
+    if job["state"] in ("FAILED", "DEAD"):
+        code = "" if job["exit_code"] is None else f"exit {job['exit_code']}"
+        cause = "" if job["reason"] == "EXIT_CODE" else job["reason"].lower().replace("_", " ")
+        worker = f"worker {job['worker']}" if job["worker"] else ""
+        return ", ".join(part for part in (cause, code, attempt, worker) if part)
+    return attempt if job["attempt"] > 1 else ""
 
 
 def job_rows(jobs: Iterable[Document]) -> list[tuple[str, str, str, str]]:

@@ -40,7 +40,7 @@ class RunRow(msgspec.Struct, gc=False):
 
 
 class JobRow(msgspec.Struct, gc=False):
-    """One job of one run. `ordinal` is its place in the submission; `spec` never changes.
+    """One job of one run. `ordinal` is its place in the submission; `spec` changes with a retry at most.
 
     `fence` and `attempt` are those of the newest attempt (0: none yet). `due_ms` is the wall time a
     DELAYED job waits for. `reason` says why a final or delayed job is where it is.

@@ -146,7 +146,7 @@ async def _answer_again(engine: Engine, accepted: Accepted, parent: Parent | Non
     answer = _answer(engine, accepted)
     if parent is None or answer.run.state not in (RunState.FAILED, RunState.CANCELLED):
         return answer
-    command = await prepared(engine, accepted.run_id)
+    command = (await prepared(engine, accepted.run_id)).command
     if command.run.state not in FINAL_RUN_STATES or command.run.parent_fence == parent.fence:
         return _answer(engine, accepted)
     try:

@@ -36,9 +36,14 @@ class ExtendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RetryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST runs/{run}/retry. No ids: everything FAILED, DEAD or CANCELLED, with all descendants."""
+    """POST runs/{run}/retry. No ids: everything FAILED, DEAD or CANCELLED, with all descendants.
+
+    `scripts`: source path -> SHA-256 of what is there by now, for files that were edited since the submission. The
+    jobs that start again and came from such a path run that content, which was PUT before.
+    """
 
     job_ids: tuple[str, ...] = ()
+    scripts: dict[str, str] = {}
 
 
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -136,11 +136,14 @@ async def retry(request: Http, run: FromPath[str]) -> RunAnswer:
     body: RetryBody = await json_body(request, _RETRY, RetryBody())
     row = await find_run(engine, run)
     mark = f"runs.retry {row.run_id} {sorted(body.job_ids)}"
+    if body.scripts:
+        mark += f" {sorted(body.scripts.items())}"
     key = idempotency_key(request.scope)
     async with engine.claims.claim(key, hashlib.sha256(mark.encode()).digest()) as claim:
         if claim.stored is None:
-            command = await prepared(engine, row.run_id, body.job_ids)
-            await engine.apply(command, claim.row(b"{}", engine.clock().wall_ms))
+            found = await prepared(engine, row.run_id, body.job_ids, body.scripts)
+            key_row = claim.row(b"{}", engine.clock().wall_ms)
+            await engine.apply(found.command, (*key_row, *found.specs))
     await opened(engine, row.run_id)
     return RunAnswer(run_view(run_now(engine, row.run_id)))
 
