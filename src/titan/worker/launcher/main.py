@@ -224,6 +224,9 @@ class Launcher:
             self._exec_known(job)
         del self._living[job.order.fence]
         if job.failure is not None:
+            for owners in self._strays.values():
+                if job in owners:
+                    owners.remove(job)
             self._report(frames.NOT_STARTED, job.order.fence, *job.failure)
             return
         job.status = status
@@ -277,16 +280,26 @@ class Launcher:
     def _owners(self, pid: int) -> list[Job]:
         """Say whose leftover `pid` may be: by session, or by the mark in its environment, else any that ended.
 
-        One of a chain of forks is often dead before it can be looked at, and the next one is alive: so what
-        nobody can tell holds back every end, and is killed with the last of them. A process of a living
-        job, which can come here only if that job gave up keeping its orphans, stays.
+        One of a chain of forks is often dead before it can be looked at, and the next one is alive: so one that
+        leaves untold holds back every end until it is gone, also of jobs that end meanwhile. One that stays untold
+        holds back those that may have left it, and is killed with the last of them. A process of a living job,
+        which can come here only if that job gave up keeping its orphans, stays.
         """
-        seen = tree.look(pid)
         fence = tree.fence_mark(pid)
+        seen = tree.look(pid)  # after its mark was read, so what has none and is not leaving never had one
         for job in (*self._ended, *self._living.values()):
             if (seen is not None and seen.session == job.pid) or fence == job.order.fence:
                 return [job]
-        return list(self._ended)
+        if seen is None or seen.leaving:
+            return self._ended  # itself, not a copy
+        return [*self._ended, *(job for job in self._living.values() if self._keeper_dead(job))]
+
+    def _keeper_dead(self, job: Job) -> bool:
+        """Say whether what `job` left falls to us already, while its end is not known yet."""
+        keeper = job.shim or job.pid
+        if job.shim and job.shim not in self._shims:
+            return True
+        return os.waitid(os.P_PID, keeper, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _next_deadline(self) -> int:
         deadline = NEVER

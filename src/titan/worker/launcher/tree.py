@@ -9,16 +9,18 @@ number can belong to anybody else before we reap it.
 import os
 
 SIGKILL = 9
+_EXITING = 0x4  # the kernel's PF_EXITING: set before a process gives up its memory, so before its environment is gone
 
 
 class Seen:
-    """What /proc said about one process: its `group` and `session` ids."""
+    """What /proc said about one process: its `group` and `session` ids, and whether it is `leaving` or dead."""
 
-    __slots__ = ("group", "session")
+    __slots__ = ("group", "leaving", "session")
 
-    def __init__(self, group: int, session: int) -> None:
+    def __init__(self, group: int, session: int, leaving: bool) -> None:
         self.group = group
         self.session = session
+        self.leaving = leaving
 
 
 def children() -> list[int]:
@@ -49,11 +51,11 @@ def _children_by_search() -> list[int]:
 def look(pid: int) -> Seen | None:
     """Return what is known about `pid`; None when it is gone."""
     fields = _stat(pid)
-    return Seen(int(fields[2]), int(fields[3])) if fields else None
+    return Seen(int(fields[2]), int(fields[3]), bool(int(fields[6]) & _EXITING)) if fields else None
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """Return the fields of /proc/PID/stat from the state on: state, ppid, pgrp, session, ..."""
+    """Return the fields of /proc/PID/stat from the state on: state, ppid, pgrp, session, tty, its group, flags, ..."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             return file.read(4096).rpartition(b")")[2].split()
