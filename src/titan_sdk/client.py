@@ -100,6 +100,33 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         key = sendable(idempotency_key) if idempotency_key else call_key("submit", submission.digest)
         return self._submit("runs", submission, key)
 
+    def submit_yaml(
+        self,
+        path: str | os.PathLike[str],
+        agent_run_id: str | None = None,
+        wait: bool = False,
+        poll_interval: float = 2,  # noqa: ARG002 - old callers give it; the Master is waited for, not polled
+        timeout: float | None = 300,
+    ) -> Run:
+        """Submit the pipeline file at `path`, with `wait` also wait for its end, however it ended.
+
+        Scripts are looked for from the file's folder. `timeout` is in seconds and for the wait alone;
+        `poll_interval` is accepted and not needed. Example: ``client.submit_yaml("etl.yaml", wait=True).status``.
+        Raises Invalid with every problem of the file, its place and what was expected (FileMissing when the file or
+        a script is nowhere), TimedOut when the wait ended first; the run goes on.
+        """
+        from titan_sdk.pipeline import read_pipeline
+
+        pipeline = read_pipeline(path)
+        try:
+            run = self.submit_dag(pipeline.name, pipeline.jobs, agent_run_id)
+        except Invalid as error:
+            raise pipeline.placed(error) from None
+        if pipeline.warnings:
+            _warn(pipeline.warnings)
+            run.warnings = (*pipeline.warnings, *run.warnings)
+        return run.wait(timeout) if wait else run
+
     def extend_run(self, run: Run | str, jobs: Iterable[TitanJob]) -> Run:
         """Add jobs to a run that has not ended; their parents may be jobs of it that have finished.
 
@@ -125,9 +152,7 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
                 raise submission.merged(None) from None
             raise
         if answer["warnings"]:
-            import logging
-
-            logging.getLogger("titan_sdk").warning("%s", "\n".join(answer["warnings"]))
+            _warn(answer["warnings"])
         return Run(self, answer["run"], answer["warnings"], answer["resolved"])
 
     # Observe.
@@ -236,6 +261,12 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
             job_ids = [job["id"] for job in self.list_jobs(run) if not job["parents"]]
         answer = self._post(f"runs/{segment(run_id_of(run))}/retry", {"job_ids": job_ids})
         return Run(self, answer["run"])
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    import logging
+
+    logging.getLogger("titan_sdk").warning("%s", "\n".join(warnings))
 
 
 def _listed(jobs: Iterable[TitanJob]) -> list[TitanJob]:

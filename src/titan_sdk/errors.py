@@ -34,7 +34,8 @@ class TitanError(Exception):
 
     `code` is stable and one of BY_CODE; `message` says what happened and why; `hint` what to do next ("" when
     there is nothing to say). `problems` are dicts with `code`, `message` and, where known, `job_id` and
-    `field`. `retry_after_s` is set where asking again may help. Example::
+    `field`; those of a pipeline file also have its `place` (file:line:column) and an `excerpt`.
+    `retry_after_s` is set where asking again may help. Example::
 
         try:
             client.submit_job(job)
@@ -74,8 +75,9 @@ class TitanError(Exception):
         lines = [self.message]
         shown = [problem for problem in self.problems if problem.get("message", "") != self.message]
         for problem in shown[:PROBLEMS_SHOWN_MAX]:
-            job_id = problem.get("job_id", "")
-            lines.append(f"  - {job_id + ': ' if job_id else ''}{problem.get('message', '')}")
+            where = [problem[key] for key in ("place", "job_id") if problem.get(key)]
+            lines.append(f"  - {': '.join([*where, problem.get('message', '')])}")
+            lines += [f"    {line}" for line in problem.get("excerpt", "").splitlines()]
         if len(shown) > PROBLEMS_SHOWN_MAX:
             lines.append(f"  - and {len(shown) - PROBLEMS_SHOWN_MAX} more: see error.problems")
         if self.hint:

@@ -8,7 +8,7 @@ from titan_sdk import Run, TitanClient, TitanJob
 
 PAGE = ROOT / "docs" / "reference" / "sdk.md"
 GROUPS = {
-    "Submit": ["submit_job", "submit_dag", "extend_run"],
+    "Submit": ["submit_job", "submit_dag", "submit_yaml", "extend_run"],
     "Observe": [
         "get_run", "list_runs", "list_jobs", "get_job_status", "lookup", "find_job", "fetch_logs", "follow_logs",
         "explain", "list_workers", "stats", "events",
@@ -41,8 +41,8 @@ run.wait(timeout=600).raise_for_status()
 print(client.fetch_logs("train"))
 ```
 
-It needs the standard library only, and importing it takes a few milliseconds. Every error is an exception:
-[errors](errors.md).
+It needs the standard library only (`submit_yaml` also PyYAML), and importing it takes a few milliseconds. Every error
+is an exception: [errors](errors.md).
 
 ## Finding the Master
 

@@ -1,0 +1,1 @@
+"""A script that the broken pipelines name."""
