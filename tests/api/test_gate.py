@@ -162,7 +162,7 @@ def test_the_table_says_what_a_job_may(master: Master) -> None:
     may = {name for name in ALLOWED if allows(Role.JOB, name)}
     assert set(ALLOWED) - may == {
         "runs.retry", "registry.put", "workers.drain", "worker.link", "tokens.create", "tokens.list", "tokens.revoke",
-        "workers.invite", "workers.enrol", "workers.remove",
+        "workers.invite", "workers.enrol", "workers.remove", "audit.list", "audit.verify",
     }  # fmt: skip
     assert not allows(Role.JOB, "a route that nobody wrote down")
     assert not allows(Role.ADMIN, "")

@@ -91,8 +91,8 @@ def test_every_change_of_a_token_is_in_the_audit(master: Master) -> None:
         lambda connection: connection.run("SELECT actor, role, action, object, address FROM audit ORDER BY seq")
     )
     assert rows[-3:] == [
-        ("admin", "admin", "tokens.create", about["id"], "127.0.0.1"),
-        (about["id"], "admin", "tokens.create", other["id"], "127.0.0.1"),
+        ("admin", "admin", "tokens.create", f"{about['id']} admin", "127.0.0.1"),
+        (about["id"], "admin", "tokens.create", f"{other['id']} viewer", "127.0.0.1"),
         (about["id"], "admin", "tokens.revoke", other["id"], "127.0.0.1"),
     ]
     assert other["created_by"] == about["id"]

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.storage.backend import Storage
+from titan.model.audit import BEGINNING, row_hash
 from titan.model.store import AppendAudit, StorePut
-from titan.storage.audit import BEGINNING, row_hash
 
 ENTRIES = [
     AppendAudit(5, "admin", "admin", "tokens.create", "0123456789ab", "127.0.0.1"),

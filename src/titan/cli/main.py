@@ -18,7 +18,7 @@ from titan_sdk.errors import TitanError
 
 COMMANDS = (
     "up", "down", "status", "run", "ps", "show", "explain", "logs", "wait", "cancel", "retry", "events", "store",
-    "worker", "token",
+    "worker", "token", "audit",
 )  # fmt: skip
 
 # Words that people bring from other tools; anything else is compared letter by letter.

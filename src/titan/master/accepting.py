@@ -7,7 +7,7 @@ as long as this takes, and its row is committed with the run: the same key later
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -28,7 +28,7 @@ from titan.model.limits import Limits
 from titan.model.roles import Role
 from titan.model.spec import GENERAL, JobSpec, Problem, decode_spec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, RunState
-from titan.model.store import UploadBlob
+from titan.model.store import Operation, UploadBlob
 from titan.model.views import Resolution, Submitted
 from titan.storage import queries
 from titan.storage.connection import Connection
@@ -68,10 +68,16 @@ _REMEMBERED = msgspec.json.Decoder(Accepted)
 
 
 async def submit(
-    engine: Engine, principal: Principal, submission: Submission, key: str | None, turns: Turns
+    engine: Engine,
+    principal: Principal,
+    submission: Submission,
+    key: str | None,
+    turns: Turns,
+    trail: Callable[[str], Sequence[Operation]],
 ) -> tuple[Submitted, bool]:
     """Make a run of `submission`; return the answer, and whether it was given before under the same key.
 
+    `trail` returns what is committed for the audit with a run of that id.
     Raises Invalid with every problem, Conflict for a key in use, and whatever the scheduler refuses with.
     """
     async with engine.claims.claim(key, _hash("runs.submit", submission)) as claim:
@@ -87,15 +93,21 @@ async def submit(
         row = claim.row(msgspec.json.encode(accepted), engine.clock().wall_ms)
         uploads = _uploads(engine, submission, files)
         if _fits_one_event(submission, engine.limits):
-            await engine.apply(SubmitRun(run, tuple(submission.jobs)), row, uploads)
+            await engine.apply(SubmitRun(run, tuple(submission.jobs)), row, [*uploads, *trail(run.run_id)])
         else:
-            await engine.submit_staged(run, submission.jobs, row, uploads)
+            await engine.submit_staged(run, submission.jobs, row, uploads, trail(run.run_id))
             await submission.forget(turns)
         return _answer(engine, accepted), False
 
 
 async def extend(
-    engine: Engine, principal: Principal, run: RunRow, submission: Submission, key: str | None, turns: Turns
+    engine: Engine,
+    principal: Principal,
+    run: RunRow,
+    submission: Submission,
+    key: str | None,
+    turns: Turns,
+    trail: Sequence[Operation],
 ) -> tuple[Submitted, bool]:
     """Add the jobs of `submission` to `run`; answers and raises as `submit` does."""
     async with engine.claims.claim(key, _hash(f"runs.extend {run.run_id}", submission)) as claim:
@@ -109,7 +121,7 @@ async def extend(
         submission.refuse()
         accepted = Accepted(run.run_id, await _warnings(engine, submission.jobs), resolved)
         row = claim.row(msgspec.json.encode(accepted), engine.clock().wall_ms)
-        await _extend(engine, run, submission, finished, row, _uploads(engine, submission, files))
+        await _extend(engine, run, submission, finished, row, [*_uploads(engine, submission, files), *trail])
         return _answer(engine, accepted), False
 
 
@@ -119,12 +131,12 @@ async def _extend(
     submission: Submission,
     finished: dict[str, JobRow],
     row: tuple[Change, ...],
-    uploads: list[UploadBlob],
+    operations: Sequence[Operation],
 ) -> None:
     """Feed the extension; a parent that ended after it was read leaves the core's memory, so look again then."""
     for left in reversed(range(EXTEND_TRIES)):
         try:
-            await engine.apply(ExtendRun(run.run_id, tuple(submission.jobs), finished), row, uploads)
+            await engine.apply(ExtendRun(run.run_id, tuple(submission.jobs), finished), row, operations)
         except Unavailable:
             if not left:
                 raise

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from litestar import Litestar, Router
 
 from titan import __version__
-from titan.master.api import blobs, feeds, jobs, joining, link, registry, runs, store, tokens, watch
+from titan.master.api import audit, blobs, feeds, jobs, joining, link, registry, runs, store, tokens, watch
 from titan.master.api.site import Place, Site
 from titan.master.auth import Gate, Keys, RoleCheck
 from titan.master.engine import Engine
@@ -30,7 +30,7 @@ def build_app(
     """Return the ASGI application of one Master. `hosts` are the names it answers to beside localhost and addresses."""
     handlers = [
         handler
-        for noun in (runs, jobs, blobs, registry, feeds, watch, joining, link, tokens)
+        for noun in (runs, jobs, blobs, registry, feeds, watch, joining, link, tokens, audit)
         for handler in noun.HANDLERS
     ]
     app = Litestar(

@@ -137,9 +137,16 @@ class Engine:
         return await future
 
     async def submit_staged(
-        self, run: NewRun, jobs: Sequence[JobSpec], extra: Sequence[Change] = (), operations: Sequence[Operation] = ()
+        self,
+        run: NewRun,
+        jobs: Sequence[JobSpec],
+        extra: Sequence[Change] = (),
+        operations: Sequence[Operation] = (),
+        trail: Sequence[Operation] = (),
     ) -> dict[str, Any]:
-        """Submit a run too large for one event, chunk by chunk; `extra` is committed with the flip that shows it.
+        """Submit a run too large for one event, chunk by chunk.
+
+        `extra` and `trail` are committed with the flip that shows it, `operations` with its first chunk.
 
         Each chunk is taken when the one before is durable. Raises as `apply` does; nothing of the run was
         ever visible then, and its rows are swept.
@@ -148,7 +155,7 @@ class Engine:
             await self.apply(StageRun(run, len(jobs)), (), operations)
             for chunk in in_chunks(jobs):
                 await self.apply(StageJobs(run.run_id, chunk))
-            return await self.apply(FlipRun(run.run_id), extra)
+            return await self.apply(FlipRun(run.run_id), extra, trail)
         except BaseException:
             self.report(DropStage(run.run_id))
             self._shell.leftovers.append(run.run_id)

@@ -62,6 +62,8 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "tokens.create": ADMINS,
     "tokens.list": ADMINS,
     "tokens.revoke": ADMINS,
+    "audit.list": ADMINS,
+    "audit.verify": ADMINS,
 }
 # A token of role worker that names no worker is an enrolment: it becomes a credential, and is good for nothing else.
 ENROLMENTS = frozenset({"workers.enrol"})
@@ -69,7 +71,7 @@ ENROLMENTS = frozenset({"workers.enrol"})
 
 # What a role is for, in the words of the page.
 PURPOSE: dict[Role, str] = {
-    Role.VIEWER: "reads everything but tokens",
+    Role.VIEWER: "reads everything but tokens and the audit",
     Role.SUBMITTER: "also submits, extends, cancels and retries runs, uploads files and writes the store",
     Role.APPROVER: "reads like a viewer; approving comes with gates",
     Role.OPERATOR: "does what a submitter does, and has workers drain or removes them",

@@ -315,6 +315,38 @@ class TokenList(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
+class AuditEntry(msgspec.Struct, frozen=True):
+    """One row of the audit. `actor`: a token's id, "admin" for the home's own token; `action`: the route's name."""
+
+    seq: int
+    at: str | None
+    actor: str
+    role: str
+    action: str
+    object: str
+    address: str
+    hash: str
+
+
+class AuditList(msgspec.Struct, frozen=True):
+    """Rows of the audit, newest first. `next` goes into `before`; null: this is the last."""
+
+    audit: list[AuditEntry]
+    next: str | None = None
+
+
+class AuditCheck(msgspec.Struct, frozen=True):
+    """How far the chain is whole: up to row `seq` with `hash`. `fault`: what is wrong behind it, "" for nothing.
+
+    `more`: rows follow; ask again with `after` and `hash`.
+    """
+
+    seq: int
+    hash: str
+    fault: str
+    more: bool
+
+
 class Invitation(msgspec.Struct, frozen=True):
     """What another machine needs to join once: the enrolment `token`, where to, and which certificate to expect.
 

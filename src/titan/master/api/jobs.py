@@ -7,7 +7,7 @@ from litestar.params import FromPath, FromQuery
 from titan.core import reasons
 from titan.core.events import CancelJob, News
 from titan.core.rows import AttemptRow, JobRow
-from titan.master.api.site import Http, Site, caller_run, deadline, engine_of, principal_of, site_of, wait_s
+from titan.master.api.site import Http, Site, caller_run, deadline, engine_of, principal_of, site_of, trail, wait_s
 from titan.master.finding import find, find_job, job_now, must_own
 from titan.master.lending import asking
 from titan.master.show import attempt_view, job_view, run_view
@@ -79,7 +79,7 @@ async def cancel(request: Http, run: FromPath[str], job: FromPath[str]) -> JobAn
     engine = engine_of(request)
     run_row, row = await find_job(engine, run, job)
     await must_own(engine, principal_of(request), run_row)
-    await engine.apply(CancelJob(row.run_id, row.job_id))
+    await engine.apply(CancelJob(row.run_id, row.job_id), (), trail(request, f"{row.run_id}/{row.job_id}"))
     return JobAnswer(job_view(job_now(engine, row)))
 
 

@@ -3,7 +3,7 @@
 from litestar import get, put
 from litestar.params import FromPath, FromQuery
 
-from titan.master.api.site import Http, idempotency_key, site_of
+from titan.master.api.site import Http, idempotency_key, site_of, trail
 from titan.master.operations import done, key_for
 from titan.master.uploads import receive_blob
 from titan.model.ids import SHA256_PATTERN, job_id_problem, shown
@@ -27,11 +27,11 @@ async def put_file(request: Http, name: FromPath[str], sha256: FromQuery[str | N
         if not SHA256_PATTERN.fullmatch(sha256):
             raise Invalid(f"{shown(sha256, 80)} is not a SHA-256: give 64 hex digits in lower case")
         once = key_for(key, f"registry.put {name} {sha256}".encode(), now_ms)
-        done(await engine.mutate(RegisterFile(name, sha256, now_ms, once)))
+        done(await engine.mutate(RegisterFile(name, sha256, now_ms, once), *trail(request, f"{name} {sha256}")))
     else:
         blob = await receive_blob(site.engine, site.blobs, request.scope, request.receive, None)
         once = key_for(key, f"registry.put {name} {blob.sha256}".encode(), now_ms)
-        done(await engine.mutate(UploadFile(name, blob, now_ms, once)))
+        done(await engine.mutate(UploadFile(name, blob, now_ms, once), *trail(request, f"{name} {blob.sha256}")))
     return await _entry(request, name)
 
 

@@ -1,6 +1,7 @@
 """Runs: submit, list, look at, wait for, cancel, try again, extend."""
 
 import hashlib
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -20,6 +21,7 @@ from titan.master.api.site import (
     page_rows,
     principal_of,
     run_states,
+    trail,
     wait_s,
 )
 from titan.master.finding import find_run, must_own, run_in, run_now
@@ -46,7 +48,9 @@ async def submit(request: Http) -> Response[Submitted]:
     engine, turns = engine_of(request), Turns()
     key = idempotency_key(request.scope)
     submission = await Receiver(request.scope, request.receive, engine.limits, turns).run()
-    answer, again = await accepting.submit(engine, principal_of(request), submission, key, turns)
+    answer, again = await accepting.submit(
+        engine, principal_of(request), submission, key, turns, partial(trail, request)
+    )
     return Response(answer, status_code=200 if again else 201)
 
 
@@ -120,7 +124,7 @@ async def cancel(request: Http, run: FromPath[str]) -> RunAnswer:
     engine = engine_of(request)
     row = await find_run(engine, run)
     await must_own(engine, principal_of(request), row)
-    await engine.apply(CancelRun(row.run_id))
+    await engine.apply(CancelRun(row.run_id), (), trail(request, row.run_id))
     if run_now(engine, row.run_id).cancel_requested:
         # The core knows the living; a run below one that has ended is found by the rows.
         while below := await engine.read(lambda connection: queries.living_below(connection, row.run_id), None):
@@ -143,7 +147,7 @@ async def retry(request: Http, run: FromPath[str]) -> RunAnswer:
         if claim.stored is None:
             found = await prepared(engine, row.run_id, body.job_ids, body.scripts)
             key_row = claim.row(b"{}", engine.clock().wall_ms)
-            await engine.apply(found.command, (*key_row, *found.specs))
+            await engine.apply(found.command, (*key_row, *found.specs), trail(request, row.run_id))
     await opened(engine, row.run_id)
     return RunAnswer(run_view(run_now(engine, row.run_id)))
 
@@ -156,7 +160,9 @@ async def extend(request: Http, run: FromPath[str]) -> Response[Submitted]:
     row = await find_run(engine, run)
     await must_own(engine, principal_of(request), row)
     submission = await Receiver(request.scope, request.receive, engine.limits, turns).extension()
-    answer, again = await accepting.extend(engine, principal_of(request), row, submission, key, turns)
+    answer, again = await accepting.extend(
+        engine, principal_of(request), row, submission, key, turns, trail(request, row.run_id)
+    )
     return Response(answer, status_code=200 if again else 201)
 
 

@@ -76,6 +76,11 @@ def audited(request: Http, what: str) -> AppendAudit:
     return AppendAudit(engine_of(request).clock().wall_ms, who.actor, who.role, route, what, who.address)
 
 
+def trail(request: Http, what: str) -> tuple[AppendAudit, ...]:
+    """Return what the audit gets with a change of `what`: nothing for a job, whose runs tell of it themselves."""
+    return () if principal_of(request).role is Role.JOB else (audited(request, what),)
+
+
 def idempotency_key(scope: Scope) -> str | None:
     """Return the request's Idempotency-Key; None without one. Raises Invalid for more than one, or a bad one."""
     values = [value for name, value in scope["headers"] if name == b"idempotency-key"]

@@ -32,7 +32,7 @@ async def create(request: Http) -> TokenMade:
     engine.book.require_room(engine.limits.tokens_max)
     made = book.make()
     expires_ms = None if body.expires_s is None else now_ms + max(1, int(body.expires_s * 1000))
-    entry = audited(request, made.token_id)
+    entry = audited(request, f"{made.token_id} {role} {body.worker}".rstrip())
     row = TokenRow(made.token_id, body.name, role, body.worker, made.hash, now_ms, entry.actor, expires_ms)
     await engine.mutate(KeepToken(row), entry)
     return TokenMade(made.text, _view(row, now_ms))

@@ -4,7 +4,7 @@ from litestar import get, post
 from litestar.params import FromPath
 
 from titan.core.events import DrainWorker
-from titan.master.api.site import Http, engine_of, site_of
+from titan.master.api.site import Http, engine_of, site_of, trail
 from titan.model.views import Health, Stats, WorkerList, WorkerView, iso_time
 
 
@@ -32,7 +32,7 @@ async def workers(request: Http) -> WorkerList:
 @post("/workers/{name:str}/drain", name="workers.drain", status_code=200)
 async def drain(request: Http, name: FromPath[str]) -> WorkerView:
     """Have a worker finish what runs and take nothing more. It is as new once it is started again."""
-    return _worker(await engine_of(request).apply(DrainWorker(name)))
+    return _worker(await engine_of(request).apply(DrainWorker(name), (), trail(request, name)))
 
 
 def _worker(fields: dict[str, object]) -> WorkerView:
