@@ -61,10 +61,22 @@ def encode(document: Mapping[str, Any]) -> bytes:
         raise Invalid(f"this cannot be sent: {why}", hint="give text, numbers, lists and dicts") from None
 
 
+def seconds(name: str, value: Any) -> None:
+    """Raise Invalid unless `value` can be a number of seconds, or is None for no end."""
+    if value is not None and (not isinstance(value, (int, float)) or value != value):
+        raise Invalid(f"{name} is {value!r}", hint="give a number of seconds, or None for no end")
+
+
+def count(name: str, value: Any) -> None:
+    """Raise Invalid unless `value` can be a number of things."""
+    if not isinstance(value, int) or value < 0:
+        raise Invalid(f"{name} is {value!r}", hint="give a whole number, 0 or more")
+
+
 def segment(id: str) -> str:  # noqa: A002
     """Return an id or name as one segment of a path. Raises Invalid for what can be none."""
     if not isinstance(id, str):
-        raise Invalid(f"{type(id).__name__} is no type of an id or name", hint="give it as text")
+        raise Invalid(f"{id!r} is no id or name: it is of type {type(id).__name__}", hint="give it as text")
     if id in ("", ".", ".."):
         raise Invalid(f"{id!r} is no id or name", hint="give the text of one")
     return quoted(id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from titan_sdk.api import segment
+from titan_sdk.api import count, seconds, segment
 from titan_sdk.discovery import Finder
 from titan_sdk.errors import Invalid, TimedOut, TitanError
 from titan_sdk.files import FileCalls
@@ -48,6 +48,12 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
     ) -> None:
         if url and (host or port):
             raise Invalid("url= and host= or port= were both given", hint="give one of them")
+        for name, value in (("host", host), ("token", token), ("url", url), ("ca", ca)):
+            if value is not None and not isinstance(value, str):
+                raise Invalid(f"{name} is {value!r}, of type {type(value).__name__}", hint=f"give {name}= as text")
+        seconds("timeout_s", timeout_s)
+        if timeout_s is not None and timeout_s <= 0:
+            raise Invalid(f"timeout_s is {timeout_s!r}", hint="give more than 0 seconds, or None")
         finder = Finder(host, port, token, url, ca=ca)
         self._transport = Transport(finder, timeout_s=timeout_s, in_job="TITAN_JOB_ID" in os.environ)
 
@@ -75,7 +81,7 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         """
         name = getattr(job, "job_id", "")
         if not isinstance(name, str):
-            raise Invalid(f"job_id is of type {type(name).__name__}: give text")
+            raise Invalid(f"job_id is {name!r}, of type {type(name).__name__}: give text")
         return self.submit_dag(name, [job], agent_run_id, idempotency_key)
 
     def submit_dag(
@@ -92,7 +98,10 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         problem (FileMissing, also a FileNotFoundError, when a file is nowhere).
         """
         if not isinstance(name, str):
-            raise Invalid(f"the name of the DAG cannot be sent: it is of type {type(name).__name__}, not text")
+            raise Invalid(f"the name of the DAG is {name!r}, of type {type(name).__name__}: give text")
+        for what, text in (("agent_run_id", agent_run_id), ("idempotency_key", idempotency_key)):
+            if text is not None and not isinstance(text, str):
+                raise Invalid(f"{what} is {text!r}, of type {type(text).__name__}: give text")
         header: dict[str, Any] = {"name": name}
         if agent_run_id is not None:
             header["agent_run_id"] = agent_run_id
@@ -171,6 +180,7 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
 
         Each one's `info` is of now. Example: ``[run.name for run in client.list_runs(state="RUNNING")]``.
         """
+        count("limit", limit)
         query = {"state": state, "name": name, "agent_run_id": agent_run_id}
         return [Run(self, info) for info in self._pages("runs", "runs", "before", query, limit)]
 
@@ -210,6 +220,7 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         what: str,
         timeout: float | None,
     ) -> dict[str, Any]:
+        seconds("timeout", timeout)
         clock = self._transport.clock
         give_up_at = None if timeout is None else clock.now() + timeout
         view: dict[str, Any] | None = None
@@ -256,6 +267,8 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         """
         if isinstance(jobs, str):
             raise Invalid(f"jobs is the text {jobs!r}: give a list of job ids", hint=f"jobs=[{jobs!r}]")
+        if not hasattr(jobs, "__iter__"):
+            raise Invalid(f"jobs is {jobs!r}, of type {type(jobs).__name__}", hint="give a list of job ids")
         job_ids = list(jobs)
         if not failed and not job_ids:
             job_ids = [job["id"] for job in self.list_jobs(run) if not job["parents"]]

@@ -27,9 +27,11 @@ class FileCalls(Api):
         Returns a dict with `name`, `sha256` and `size`. Example: ``client.upload_file("scripts/patch.py")``.
         Raises FileMissing, Invalid.
         """
-        path = os.fsdecode(path)
+        path = _text_of(path)
         _begin_of(path)
         name = name or os.path.basename(path)
+        if "/" in str(name):
+            raise Invalid(f"name {name!r} has the character '/': give a name without folders")
         answer = self._transport.call(
             "PUT", f"registry/{segment(name)}", body=lambda: _pieces(path), content_type=BYTES, key=random_key()
         )
@@ -42,7 +44,7 @@ class FileCalls(Api):
         Example: ``client.deploy_script("agents/autonomous_agent.py")``. Raises Invalid for a file that is neither
         ``.py`` nor begins with a shebang line.
         """
-        path = os.fsdecode(path)
+        path = _text_of(path)
         if _begin_of(path) != b"#!" and not (name or path).endswith(".py"):
             raise Invalid(
                 f"{path} is no script that a job could run: it is neither .py nor begins with #!",
@@ -60,6 +62,13 @@ class FileCalls(Api):
             return content if isinstance(content, bytes) else _pieces(content)
 
         self._transport.call("PUT", f"blobs/{digest}", body=body, content_type=BYTES, key=random_key())
+
+
+def _text_of(path: str | os.PathLike[str]) -> str:
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise Invalid(f"path is {path!r}, of type {type(path).__name__}", hint="give the path of a file") from None
 
 
 def _begin_of(path: str) -> bytes:

@@ -55,7 +55,7 @@ class Submission:
         self._encode = _encoder()
         for index, job in enumerate(jobs):
             if not isinstance(job, TitanJob):
-                raise Invalid(f"jobs[{index}] is a {type(job).__name__}: give TitanJob objects")
+                raise Invalid(f"jobs[{index}] is {job!r}, of type {type(job).__name__}: give TitanJob objects")
         self.streamed = may_stream and len(jobs) > JOBS_INLINE_MAX
         digest = sha256()
         lines: list[bytes] = []
@@ -182,7 +182,9 @@ def _add_script(document: dict[str, Any], job: TitanJob, scripts: Scripts, probl
     script = scripts.named(name)
     document["filename"] = script.name
     if script.problem:
-        problems.append(_problem(job, "script", f"{name} cannot be read: {script.problem}"))
+        problems.append(
+            _problem(job, "script", f"{name} cannot be read: {script.problem}; name a file that you may read")
+        )
         document["script"] = BROKEN
     elif script.digest:
         document["script"] = script.digest
@@ -194,8 +196,13 @@ def _content(job: TitanJob, scripts: Scripts, problems: Problems) -> Any:
     content: Any = job.script_content
     try:
         data = content.encode() if isinstance(content, str) else bytes(memoryview(content))
-    except (TypeError, UnicodeError) as error:
-        problems.append(_problem(job, "script", f"script_content is neither text nor bytes: {error}"))
+    except UnicodeError:
+        message = "script_content holds a lone surrogate, which is not text: leave it out, or give bytes"
+        problems.append(_problem(job, "script", message))
+        return BROKEN
+    except TypeError:
+        message = f"script_content is {content!r}, of type {type(content).__name__}: give text or bytes"
+        problems.append(_problem(job, "script", message))
         return BROKEN
     return scripts.of_content(data)
 
@@ -219,9 +226,9 @@ def _texts(job: TitanJob, field: str, problems: Problems) -> Any:
         wrong = next((item for item in value if not isinstance(item, str)), None)
         if wrong is None:
             return value
-        message = f"{field} holds {wrong!r}, a {type(wrong).__name__}: give text"
+        message = f"{field} holds {wrong!r}, of type {type(wrong).__name__}: give text"
     else:
-        message = f"{field} is {value!r}, a {type(value).__name__}: give a list of texts"
+        message = f"{field} is {value!r}, of type {type(value).__name__}: give a list of texts"
     problems.append(_problem(job, field, message))
     return BROKEN
 
@@ -248,13 +255,22 @@ def _mended(document: dict[str, Any], encode: Callable[[Any], str], problems: Pr
         try:
             encode(value).encode()
         except (TypeError, ValueError) as error:
-            why = "it holds a lone surrogate, which is not text" if isinstance(error, UnicodeError) else str(error)
-            message = f"{field} cannot be sent: {why}"
+            message = f"{field} cannot be sent: {_why_not(value, error)}"
             problems.append({"code": "invalid", "message": message, "job_id": ascii(job_id)[1:-1], "field": field})
             mended[field] = BROKEN
         else:
             mended[field] = value
     return mended
+
+
+def _why_not(value: Any, error: Exception) -> str:
+    if isinstance(error, UnicodeError):
+        return "it holds a lone surrogate, which is not text; leave it out"
+    if isinstance(value, (bytes, bytearray)):
+        return f"it is {bytes(value)!r}, of type {type(value).__name__}; give text"
+    if isinstance(value, float):
+        return f"it is {value}; give a finite number"
+    return f"it is or holds what JSON has no word for ({str(error).rstrip('.')}); give text, numbers or lists"
 
 
 def _problem(job: TitanJob, field: str, message: str) -> dict[str, str]:

@@ -260,4 +260,4 @@ def quoted(text: str) -> str:
     try:
         return "".join(chr(byte) if chr(byte) in UNRESERVED else f"%{byte:02X}" for byte in text.encode())
     except UnicodeEncodeError:
-        raise Invalid(f"{text!a} holds a lone surrogate, which is not text") from None
+        raise Invalid(f"{text!a} holds a lone surrogate, which is not text: leave it out") from None

@@ -134,12 +134,13 @@ TABLE = (
         "titan: the address behind --join is not the URL of a Master\n"
         "Next: give a scheme, host and port, such as http://127.0.0.1:9090\n",
     ),
-    bad("store get ", 6, "titan: the key has 0 bytes as UTF-8: give 1 to 512\n"),
-    bad(f"store get {'k' * 513}", 6, "titan: the key has 513 bytes as UTF-8: give 1 to 512\n"),
+    bad("store get ", 6, "titan: the key '' has 0 bytes as UTF-8: give 1 to 512\n"),
+    bad(f"store get {'k' * 513}", 6, f"titan: the key '{'k' * 57}...' has 513 bytes as UTF-8: give 1 to 512\n"),
     bad(
         "store incr text",
         6,
-        "titan: 'text' holds something that is no whole decimal number as text: incr cannot count it\n",
+        "titan: 'text' holds something that is no whole decimal number as text: "
+        "count under another key, or delete it first\n",
     ),
     bad(
         "logs {two}",
@@ -207,11 +208,15 @@ TABLE = (
     bad(
         "run ok.py --env TITAN_TOKEN=x",
         125,
-        "titan: env name 'TITAN_TOKEN' is Titan's own: names beginning with TITAN_ cannot be set\n",
+        "titan: env name 'TITAN_TOKEN' is Titan's own: use one that does not begin with TITAN_\n",
     ),
     bad("run ok.py --priority 5000", 125, "titan: priority is 5000: give 0 to 1000\n"),
-    bad("run .", 125, "titan: . cannot be read: it is not a regular file\n"),
-    bad("run ok.py -- \udcff", 125, "titan: args cannot be sent: it holds a lone surrogate, which is not text\n"),
+    bad("run .", 125, "titan: . cannot be read: it is not a regular file; name a file that you may read\n"),
+    bad(
+        "run ok.py -- \udcff",
+        125,
+        "titan: args cannot be sent: it holds a lone surrogate, which is not text; leave it out\n",
+    ),
     bad(
         "run --job-id a/b ok.py --retries -1",
         125,

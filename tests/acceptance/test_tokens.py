@@ -35,7 +35,7 @@ def test_what_cannot_be_a_token_is_refused_in_words(cluster: Cluster) -> None:
     for arguments, code, words in (
         (["create", "n", "--role", "root"], 2, "root"),
         (["create", "n", "--role", "viewer", "--expires", "soon"], 2, "is no time: give a number with s, m, h, d or w"),
-        (["create", "n", "--role", "worker"], 6, "speaks for one worker"),
+        (["create", "n", "--role", "worker"], 6, "name a worker with role worker, and with no other"),
         (["create", "n", "--role", "viewer", "--expires", "999999999w"], 6, "expires_s is"),
         (["revoke", "0123456789ab"], 3, "there is no token '0123456789ab'"),
     ):

@@ -385,9 +385,9 @@ def test_a_submission_of_the_wrong_types_is_told_in_the_words_of_the_call(connec
     client = connect(url="http://127.0.0.1:1")
     job = TitanJob(job_id="a", filename="a.py", script_content="")
     wrong: Any = None
-    with pytest.raises(Invalid, match="it is of type NoneType, not text"):
+    with pytest.raises(Invalid, match="the name of the DAG is None, of type NoneType: give text"):
         client.submit_dag(wrong, [job])
-    with pytest.raises(Invalid, match="job_id is of type int"):
+    with pytest.raises(Invalid, match="job_id is 5, of type int"):
         client.submit_job(TitanJob(job_id=5, filename="a.py"))  # type: ignore[arg-type]
     either: list[Any] = [wrong, job]
     for jobs in either:

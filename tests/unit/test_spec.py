@@ -84,25 +84,25 @@ def test_what_is_stored_must_be_a_spec() -> None:
     ("field", "value", "code", "words"),
     [
         ("job_id", "a b", "invalid", "has the character ' '"),
-        ("job_id", 7, "invalid", "Expected `str`, got `int`"),
+        ("job_id", 7, "invalid", "job_id is 7: give text"),
         ("filename", "", "invalid", "names no file"),
         ("filename", "etl/", "invalid", "names no file"),
         ("filename", "..", "invalid", "names no file"),
         ("filename", "C:\\jobs\\..", "invalid", "names no file"),
         ("filename", "a\x00.py", "invalid", "names no file"),
         ("filename", "ü" * 128, "invalid", "255 bytes"),
-        ("filename", "d/" * 2048 + "a.py", "invalid", "4096 with folders"),
+        ("filename", "d/" * 2048 + "a.py", "invalid", "4096 with its folders"),
         ("source_path", "/" + "x" * 4096, "invalid", "is no path"),
         ("source_path", "/a\x00", "invalid", "is no path"),
         ("script", "AB" * 32, "invalid", "64 hex digits in lower case"),
         ("job_type", "GATE", "unsupported", "use RUN_PAYLOAD or TASK"),
         ("requirement", [], "invalid", "requirement is empty"),
         ("requirement", ["GPU", "a b"], "invalid", "' '"),
-        ("requirement", [f"T{n}" for n in range(17)], "invalid", "17 tags: at most 16"),
-        ("requirement", "GPU", "invalid", "Expected `array`"),
+        ("requirement", [f"T{n}" for n in range(17)], "invalid", "17 tags: give at most 16"),
+        ("requirement", "GPU", "invalid", "requirement is 'GPU': give a list"),
         ("priority", -1, "invalid", "give 0 to 1000"),
         ("priority", 1_001, "invalid", "priority is 1001"),
-        ("priority", True, "invalid", "Expected `int`"),
+        ("priority", True, "invalid", "priority is true: give a whole number"),
         ("delay_ms", 366 * 86_400_000 + 1, "invalid", "give 0 to 31622400000"),
         ("affinity_wait_s", float("inf"), "invalid", "give 0 to 31622400"),
         ("retries", 1_001, "invalid", "give 0 to 1000"),
@@ -115,13 +115,13 @@ def test_what_is_stored_must_be_a_spec() -> None:
         ("job_type", "x" * 100, "unsupported", "xxx...'"),
         ("args", ["a\x00b"], "invalid", "NUL"),
         ("args", ["x" * 131_072], "too_large", "args: 131073 bytes"),
-        ("args", "a b", "invalid", "Expected `array`"),
+        ("args", "a b", "invalid", "args is 'a b': give a list"),
         ("env", {"": "x"}, "invalid", "not empty"),
-        ("env", {"A=B": "x"}, "invalid", "no '=' or NUL"),
-        ("env", {"A": "x\x00"}, "invalid", "no '=' or NUL"),
+        ("env", {"A=B": "x"}, "invalid", "without '=' and NUL"),
+        ("env", {"A": "x\x00"}, "invalid", "without '=' and NUL"),
         ("env", {"TITAN_TOKEN": "x"}, "invalid", "Titan's own"),
         ("env", {"A": "é" * 16_384}, "too_large", "env: 32771 bytes"),
-        ("env", {"A": 1}, "invalid", "Expected `str`, got `int`"),
+        ("env", {"A": 1}, "invalid", "one value of it, is a whole number: give text"),
         ("parents", ["p"] * 10_001, "too_large", "10001 parents"),
     ],
 )
@@ -168,13 +168,16 @@ def test_an_unknown_field_is_refused_with_the_known_ones() -> None:
 def test_what_is_no_object_is_no_job(raw: object) -> None:
     problems: list[Problem] = []
     assert read_job(raw, LIMITS, problems) is None
-    assert "a job is a JSON object" in problems[0].message
+    assert "give a JSON object" in problems[0].message
 
 
 def test_a_missing_field_is_named() -> None:
     problems: list[Problem] = []
     assert read_job({"args": []}, LIMITS, problems) is None
-    assert [problem.message for problem in problems] == ["job_id is missing", "filename is missing"]
+    assert [problem.message for problem in problems] == [
+        "job_id is missing: give it as text",
+        "filename is missing: give it as text",
+    ]
 
 
 JSON = st.recursive(

@@ -32,7 +32,7 @@ def check_graph(
     `existing` are the ids already in the run that the jobs are added to; they are possible parents.
     """
     if not jobs:
-        return [Problem(code="invalid", message="a DAG has at least one job: this one has none")]
+        return [Problem(code="invalid", message="there are no jobs: give at least one job")]
     if len(jobs) > limits.dag_jobs_max:
         return [_too_many("jobs", len(jobs), limits.dag_jobs_max, "TITAN_LIMIT_DAG_JOBS_MAX")]
     edges = sum(len(job.parents) for job in jobs)
@@ -44,7 +44,9 @@ def check_graph(
         if place % STEPS_A_SLICE == STEPS_A_SLICE - 1:
             yield
         if job.job_id in places or job.job_id in existing:
-            problems.append(_problem(job, "job_id", f"job id {shown(job.job_id)} is taken: ids are unique in a run"))
+            problems.append(
+                _problem(job, "job_id", f"job id {shown(job.job_id)} is taken: choose another, ids are unique in a run")
+            )
         places[job.job_id] = place
     steps = 0
     for job in jobs:
@@ -53,13 +55,12 @@ def check_graph(
             steps = 0
             yield
         problems.extend(_parent_problems(job, places, existing))
-    if problems:
-        return problems[:PROBLEMS_MAX]
     left = yield from _unsortable(jobs, places)
-    if not left:
-        return []
-    ring = yield from _ring(jobs, places, left)
-    return [_cycle(jobs[ring[0]], [jobs[place].job_id for place in ring])]
+    if left:
+        ring = yield from _ring(jobs, places, left)
+        problems = problems[: PROBLEMS_MAX - 1]
+        problems.append(_cycle(jobs[ring[0]], [jobs[place].job_id for place in ring]))
+    return problems[:PROBLEMS_MAX]
 
 
 def _parent_problems(job: JobSpec, places: dict[str, int], existing: Collection[str]) -> list[Problem]:
@@ -68,14 +69,18 @@ def _parent_problems(job: JobSpec, places: dict[str, int], existing: Collection[
         found.append(_problem(job, "parents", "a parent is named twice: name each once"))
     for parent in job.parents:
         if parent == job.job_id:
-            found.append(_problem(job, "parents", f"{shown(job.job_id)} is its own parent"))
+            found.append(
+                _problem(job, "parents", f"{shown(job.job_id)} is its own parent: leave it out of its parents")
+            )
         elif parent not in places and parent not in existing:
-            found.append(_problem(job, "parents", f"parent {shown(parent)} is not a job of this run"))
+            found.append(
+                _problem(job, "parents", f"parent {shown(parent)} is not a job of this run: name one of its jobs")
+            )
     return found
 
 
 def _unsortable(jobs: Sequence[JobSpec], places: dict[str, int]) -> Generator[None, None, set[int]]:
-    """Kahn's algorithm; what it cannot order lies on a cycle or behind one."""
+    """Kahn's algorithm; what it cannot order lies on a cycle or behind one. Its own parent is another problem."""
     children: dict[int, list[int]] = {}
     waiting = [0] * len(jobs)
     steps = 0
@@ -86,7 +91,7 @@ def _unsortable(jobs: Sequence[JobSpec], places: dict[str, int]) -> Generator[No
             yield
         for parent in job.parents:
             at = places.get(parent)
-            if at is not None:
+            if at is not None and parent != job.job_id:
                 children.setdefault(at, []).append(place)
                 waiting[place] += 1
     ready = [place for place, count in enumerate(waiting) if not count]
@@ -113,14 +118,15 @@ def _ring(jobs: Sequence[JobSpec], places: dict[str, int], left: set[int]) -> Ge
         path.append(place)
         if len(path) % STEPS_A_SLICE == 0:
             yield
-        place = next(at for at in (places.get(parent) for parent in jobs[place].parents) if at in left)
+        job = jobs[place]
+        place = next(at for at in (places.get(parent) for parent in job.parents if parent != job.job_id) if at in left)
     return path[seen[place] :][::-1]
 
 
 def _cycle(job: JobSpec, ring: list[str]) -> Problem:
     names = [*ring, ring[0]]
     text = " -> ".join(names if len(names) <= 12 else [*names[:6], "...", *names[-5:]])
-    return _problem(job, "parents", f"jobs wait for each other in a circle: {text}")
+    return _problem(job, "parents", f"jobs wait for each other in a circle, so leave out one of these parents: {text}")
 
 
 def _problem(job: JobSpec, field: str, message: str) -> Problem:

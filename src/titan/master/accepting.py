@@ -186,7 +186,8 @@ async def _parent(engine: Engine, principal: Principal) -> Parent | None:
 
 async def _known_jobs(engine: Engine, run: RunRow, submission: Submission) -> tuple[set[str], dict[str, JobRow]]:
     """Return which jobs of `run` the submission names as parents or would take the ids of, and those that are over."""
-    named = {job.job_id for job in submission.jobs}.union(*(job.parents for job in submission.jobs))
+    jobs = [*submission.jobs, *submission.refused]
+    named = {job.job_id for job in jobs}.union(*(job.parents for job in jobs))
 
     def read(connection: Connection) -> tuple[set[str], dict[str, JobRow]]:
         now = queries.run(connection, run.run_id) or run
@@ -200,7 +201,8 @@ async def _known_jobs(engine: Engine, run: RunRow, submission: Submission) -> tu
 async def _find_files(engine: Engine, submission: Submission, parent: Parent | None, turns: Turns) -> Files:
     named: dict[str, tuple[str, Resolution]] = {}
     present: set[str] = set()
-    wanted = {job.filename for job in submission.jobs if not job.script}.union(submission.refused.values()) - {""}
+    wanted = {job.filename for job in submission.jobs if not job.script}
+    wanted |= {job.filename for job in submission.refused} - {""}
     if parent is not None and wanted:
         own = decode_spec(parent.job.spec)
         named |= dict.fromkeys(wanted & {own.filename, base_name(own.filename)}, (own.script, "own script"))
@@ -244,9 +246,9 @@ async def _resolve(submission: Submission, files: Files, turns: Turns) -> dict[s
         else:
             submission.add(_missing(job.filename, job.job_id))
         await turns.give()
-    for job_id, filename in submission.refused.items():
-        if filename and filename not in files.named:
-            submission.add(_missing(filename, job_id))
+    for job in submission.refused:
+        if job.filename and job.filename not in files.named:
+            submission.add(_missing(job.filename, job.job_id))
     return {name: where for name, (_, where) in files.named.items()}
 
 

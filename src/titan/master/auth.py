@@ -195,7 +195,7 @@ class Gate:
         if known is None:
             raise self.knocks.refusal(_BAD_TOKEN, address)
         if scope["type"] == "http" and scope["method"] not in METHODS:
-            raise HttpError(405, f"the method {str(scope['method'])[:20]!a} is not used here")
+            raise HttpError(405, f"the method {str(scope['method'])[:20]!a} is not used here: use GET, POST or PUT")
         return known
 
 
@@ -248,7 +248,7 @@ async def _serve_fast(
         if principal is None or not principal.may(name):
             raise denied(principal, name)
         if scope["method"] != "POST":
-            raise HttpError(405, "this route has only POST")
+            raise HttpError(405, f"this route does not have the method {scope['method']}: use POST")
         await app(scope, receive, watched)
     except Exception as error:  # noqa: BLE001
         if not started:

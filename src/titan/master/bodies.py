@@ -8,7 +8,9 @@ import msgspec
 
 from titan.master.asgi import Receive, Scope
 from titan.master.problems import ClientGone, HttpError, too_large
+from titan.model.ids import one_line
 from titan.model.limits import Limits
+from titan.model.wording import reworded
 from titan_sdk.errors import Invalid, TitanError
 
 T = TypeVar("T")
@@ -93,8 +95,12 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, limits: Limits, what: 
         if is_deeper(body, limits.json_depth_max):
             raise _too_deep(what, limits) from None
         if not body.strip():
-            raise Invalid(f"{what} is empty: this route takes a JSON document") from None
-        raise Invalid(f"{what} is not what this route takes: {str(error)[:ERROR_CHARS_MAX]}") from None
+            raise Invalid(f"{what} is empty: send a JSON document") from None
+        raise Invalid(_why(str(error), what), hint="GET /api/v1/openapi.json describes what each route takes") from None
+
+
+def _why(text: str, what: str) -> str:
+    return one_line(reworded(text[:ERROR_CHARS_MAX], what).replace(f"{what}.", "", 1))
 
 
 def is_deeper(body: bytes, limit: int) -> bool:

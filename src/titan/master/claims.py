@@ -82,7 +82,9 @@ class Claims:
             found = self._engine.look(lambda connection: queries.remembered(connection, key, now_wall_ms))
             if found is not None and found.body_hash != body_hash:
                 raise error_of(
-                    "key_reused", "this idempotency key was used for another request", hint="use a fresh key"
+                    "key_reused",
+                    "this idempotency key was used for another request",
+                    hint="use a fresh one for each request",
                 )
             yield Claim(key, body_hash, found.answer if found else None)
         finally:

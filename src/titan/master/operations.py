@@ -21,5 +21,7 @@ def done(result: Any) -> Any:
     if isinstance(result, StoreRefused):
         raise error_of(result.code, result.message)
     if isinstance(result, KeyReused):
-        raise error_of("key_reused", "this idempotency key was used for another request", hint="use a fresh key")
+        raise error_of(
+            "key_reused", "this idempotency key was used for another request", hint="use a fresh one for each request"
+        )
     return result

@@ -5,6 +5,7 @@ An exception nobody foresaw is a fault of Titan: the caller gets a request id, t
 
 import itertools
 import logging
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -15,12 +16,16 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from titan.master.asgi import Scope, Send
+from titan.model.ids import shown
 from titan.model.spec import Problem
+from titan.model.wording import reworded
 from titan.storage.errors import ReadTimedOut
 from titan_sdk.errors import Internal, Invalid, NotFound, TitanError, Unavailable, error_of, to_problem
 
 MEDIA_TYPE = "application/problem+json"
 PROBLEMS_SENT_MAX = 100
+_DESCRIBED = "GET /api/v1/openapi.json describes what each route takes"
+_NO_PARAMETER = re.compile(r"Missing required query parameter '(\w+)'")
 LOG = logging.getLogger("titan.master")
 
 _process = secrets.token_hex(4)
@@ -74,8 +79,11 @@ def too_large(what: str, limit: int, variable: str, hint: str = "") -> TitanErro
     return error_of("too_large", text, hint=f"{hint}; {change}" if hint else change)
 
 
-def translate(error: Exception, request_id: str) -> TitanError:
-    """Return `error` as one of the tree. What is not ours is logged with its traceback and told as `internal`."""
+def translate(error: Exception, request_id: str, path: str = "") -> TitanError:
+    """Return `error` as one of the tree. What is not ours is logged with its traceback and told as `internal`.
+
+    `path` is that of the request as it was sent, for an error that speaks of it.
+    """
     if isinstance(error, TitanError):
         ours = error
     elif isinstance(error, ClientGone):
@@ -83,7 +91,7 @@ def translate(error: Exception, request_id: str) -> TitanError:
     elif isinstance(error, ReadTimedOut):
         ours = Unavailable("this read took too long and was cut", hint="ask for less at once", retry_after_s=1.0)
     elif isinstance(error, HTTPException) and error.status_code < 500:
-        ours = _of_framework(error)
+        ours = _of_framework(error, path)
     else:
         ours = Internal("the Master failed on this request; nothing is known to be wrong with what you sent")
     ours.request_id = request_id
@@ -107,7 +115,7 @@ def encode(error: TitanError) -> tuple[int, dict[str, str], bytes]:
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer a request whose handler raised: the framework's one exception handler."""
-    ours = translate(error, request_id_of(request.scope))
+    ours = translate(error, request_id_of(request.scope), request.scope["raw_path"].decode("latin-1"))
     status, headers, body = encode(ours)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["allow"] = _allowed(error)
@@ -131,16 +139,22 @@ def request_id_of(scope: Scope) -> str:
     return str(state["request_id"])
 
 
-def _of_framework(error: HTTPException) -> TitanError:
+def _of_framework(error: HTTPException, path: str) -> TitanError:
+    if error.status_code == 404 and "%2f" in path.lower():
+        hint = "a run and its job together are looked up: GET /api/v1/jobs/lookup?id=RUN/JOB"
+        return NotFound(f"{shown(path)} names nothing: no id and no name has a '/' in it", hint=hint)
     if error.status_code == 404:
-        return NotFound("there is no such route", hint="GET /api/v1/openapi.json lists them all")
+        return NotFound(f"there is no route {shown(path)}", hint="GET /api/v1/openapi.json lists them all")
     if error.status_code == 405:
-        return HttpError(405, f"this route does not have that method; it has {_allowed(error)}")
+        return HttpError(405, f"this route does not have that method: use {_allowed(error)}")
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         problems = [_of_parameter(part) for part in error.extra if isinstance(part, dict)]
         if problems:
             return invalid(problems, "the request cannot be accepted")
-    return Invalid(error.detail or "the request cannot be accepted")
+    detail = error.detail or "the request cannot be accepted"
+    if found := _NO_PARAMETER.match(detail):
+        return Invalid(f"the query lacks {found[1]}: give it as ?{found[1]}=...", hint=_DESCRIBED)
+    return Invalid(detail, hint=_DESCRIBED)
 
 
 def _allowed(error: HTTPException) -> str:
@@ -151,7 +165,7 @@ def _allowed(error: HTTPException) -> str:
 
 def _of_parameter(part: Mapping[str, Any]) -> Problem:
     key, message = str(part.get("key", "")), str(part.get("message", "not acceptable"))
-    return Problem(code="invalid", message=f"{key}: {message}" if key else message, field=key)
+    return Problem(code="invalid", message=reworded(message, key), field=key)
 
 
 def _listed(problem: Problem) -> dict[str, str]:

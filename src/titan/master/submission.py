@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 
@@ -34,8 +35,8 @@ _ANY = msgspec.json.Decoder()
 class Submission(msgspec.Struct):
     """A submission as received. `jobs` hold only those without a problem of their own.
 
-    `problems` is everything found so far. `refused` are the jobs left out: id -> the file that came without
-    content, "" for none.
+    `problems` is everything found so far. `refused` are the jobs left out, with as much of their id, parents and
+    file without content ("" for none) as could be read.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Submission(msgspec.Struct):
     blobs: dict[str, bytes]
     problems: list[Problem]
     body_hash: bytes
-    refused: dict[str, str]
+    refused: list[JobSpec]
 
     def add(self, problem: Problem) -> None:
         """Note one more problem; what is over 1,000 of them is not kept."""
@@ -70,7 +71,7 @@ class Receiver:
         self.limits = limits
         self.turns = turns
         self.problems: list[Problem] = []
-        self.refused: dict[str, str] = {}
+        self.refused: list[JobSpec] = []
         self.hash = hashlib.sha256()
         self._scope = scope
         self._chunks = chunks(scope, receive, limits.submit_body_bytes_max, "submit_body_bytes_max")
@@ -124,7 +125,9 @@ class Receiver:
         async for line in lines:
             number += 1
             if number - 1 > header.jobs:
-                raise Invalid(f"more lines than the {header.jobs} jobs that the first line announced")
+                raise Invalid(
+                    f"there are more lines than the {header.jobs} jobs that the first line announced: announce them all"
+                )
             raw = decode(_ANY, line, self.limits, f"line {number}")
             self._add_job(raw, f"line {number}", jobs)
             await self.turns.give()
@@ -166,8 +169,7 @@ class Receiver:
             jobs.append(spec)
             return
         if isinstance(raw, dict) and isinstance(raw.get("job_id"), str):
-            unsent = not raw.get("script") and "filename" not in {problem.field for problem in found}
-            self.refused[raw["job_id"]] = raw["filename"] if unsent else ""
+            self.refused.append(_remains(raw, {problem.field for problem in found}))
         if is_deeper_value(raw, self.limits.json_depth_max - 2):
             self._add(Problem("too_large", f"{where}: {depth_message(self.limits)}"))
         for problem in found:
@@ -198,21 +200,32 @@ class Receiver:
         return blobs
 
 
+_OF_THE_HEADER = frozenset({"name", "agent_run_id", "blobs"})
 _SEND_LINES = "send large runs as application/x-ndjson and PUT large files to /api/v1/blobs first"
 
 
 async def check_as_graph(submission: Submission, existing: set[str], limits: Limits, turns: Turns) -> None:
-    """Add the problems of the graph to those of its jobs. Jobs that were refused count as present."""
-    if submission.jobs or not submission.problems:
-        known = existing | submission.refused.keys()
-        for problem in await turns.through(check_graph(submission.jobs, known, limits)):
+    """Add the problems of the graph to those of its jobs. Jobs that were refused are part of it."""
+    jobs = [*submission.jobs, *submission.refused] if submission.refused else submission.jobs
+    if jobs or all(problem.field in _OF_THE_HEADER for problem in submission.problems):
+        for problem in await turns.through(check_graph(jobs, existing, limits)):
             submission.add(problem)
 
 
 def too_many_jobs(count: int, limits: Limits) -> Invalid:
     """Return the refusal for a header that announces too many jobs."""
     hint = "TITAN_LIMIT_DAG_JOBS_MAX at the Master changes the limit"
-    return Invalid(f"{count} jobs: a run has 0 to {limits.dag_jobs_max}", code="too_large", hint=hint)
+    return Invalid(
+        f"the first line announces {count} jobs: give 0 to {limits.dag_jobs_max}", code="too_large", hint=hint
+    )
+
+
+def _remains(raw: dict[str, Any], bad_fields: set[str]) -> JobSpec:
+    """Return what the graph and the search for files need of a job that was refused."""
+    parents = raw.get("parents", ())
+    sent = raw.get("script") or "filename" in bad_fields
+    known = isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)
+    return JobSpec(raw["job_id"], "" if sent else raw["filename"], parents=tuple(parents) if known else ())
 
 
 def _blob(sha256: str, text: str, limits: Limits) -> tuple[str, str, bytes]:
@@ -225,9 +238,13 @@ def _blob(sha256: str, text: str, limits: Limits) -> tuple[str, str, bytes]:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        return f"blob {sha256[:12]} is not base64", "invalid", b""
+        return f"blob {sha256[:12]} is not base64: send the content as base64", "invalid", b""
     if len(data) > limit:
         return f"blob {sha256[:12]} is over {limit} bytes: PUT it to /api/v1/blobs/{sha256} first", "too_large", b""
     if hashlib.sha256(data).hexdigest() != sha256:
-        return f"blob {sha256[:12]} has other content than its hash says: it was damaged on its way", "invalid", b""
+        return (
+            f"blob {sha256[:12]} has other content than its hash says: send it again, or correct the hash",
+            "invalid",
+            b"",
+        )
     return "", "", data

@@ -3,7 +3,10 @@
 import re
 import unicodedata
 
+import msgspec
+
 JOB_ID_CHARS_MAX = 128
+VALUE_CHARS_MAX = 60
 RUN_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 RUN_PREFIX_DIGITS_MIN = 4
 RUN_PREFIX_PATTERN = re.compile(rf"[0-9a-f]{{{RUN_PREFIX_DIGITS_MIN},32}}")
@@ -41,6 +44,14 @@ def name_problem(text: str, chars_max: int, what: str = "DAG name") -> str | Non
 def shown(text: str, chars_max: int = 60) -> str:
     """Return `text` quoted and shortened for an error message, with control characters escaped."""
     return ascii(text if len(text) <= chars_max else text[: chars_max - 3] + "...")
+
+
+def shown_value(value: object) -> str:
+    """Return a decoded JSON value for an error message: as JSON, shortened, with control characters escaped."""
+    if isinstance(value, str):
+        return shown(value)
+    text = msgspec.json.encode(value).decode()
+    return ascii(text if len(text) <= VALUE_CHARS_MAX else text[: VALUE_CHARS_MAX - 3] + "...")[1:-1]
 
 
 def one_line(text: str) -> str:

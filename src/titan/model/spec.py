@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from titan.model.ids import SHA256_PATTERN, job_id_problem, shown
+from titan.model.ids import SHA256_PATTERN, job_id_problem, shown, shown_value
 from titan.model.limits import Limits
+from titan.model.wording import reworded
 
 GENERAL = "GENERAL"
 GPU = "GPU"
@@ -111,7 +112,10 @@ def spec_problems(spec: JobSpec, limits: Limits) -> list[Problem]:
     add("job_id", job_id_problem(spec.job_id))
     add("filename", _filename_problem(spec.filename))
     if spec.source_path and (utf8_bytes(spec.source_path) > PATH_BYTES_MAX or "\x00" in spec.source_path):
-        add("source_path", f"source_path {shown(spec.source_path)} is no path: {PATH_BYTES_MAX} bytes at most, no NUL")
+        add(
+            "source_path",
+            f"source_path {shown(spec.source_path)} is no path: give at most {PATH_BYTES_MAX} bytes, without NUL",
+        )
     if spec.script and not SHA256_PATTERN.fullmatch(spec.script):
         add("script", f"script {shown(spec.script)} is not a SHA-256: give 64 hex digits in lower case")
     if spec.job_type not in JOB_TYPES:
@@ -150,7 +154,7 @@ def utf8_bytes(text: str) -> int:
 
 def _shape_problems(raw: object) -> list[Problem]:
     if not isinstance(raw, dict):
-        return [Problem(code="invalid", message=f"a job is a JSON object, not {type(raw).__name__}")]
+        return [Problem(code="invalid", message=f"a job is {shown_value(raw)}: give a JSON object")]
     job_id = raw.get("job_id")
     label = job_id if isinstance(job_id, str) else ""
     found: list[Problem] = []
@@ -160,19 +164,21 @@ def _shape_problems(raw: object) -> list[Problem]:
             message = f"{field}: {LATER[field]} are not available in this version; leave {field} out"
             found.append(Problem(code="unsupported", message=message, job_id=label, field=field))
         elif field not in _TYPES:
-            message = f"{shown(field)} is not a field of a job: {', '.join(_TYPES)}"
+            message = f"{shown(field)} is not a field of a job: leave it out, or use one of {', '.join(_TYPES)}"
             found.append(Problem(code="invalid", message=message, job_id=label, field=field))
         else:
             try:
                 msgspec.convert(value, _TYPES[field])
             except msgspec.ValidationError as error:
-                message = f"{field}: {error} (got {shown(repr(value))})"
+                message = reworded(str(error), field, shown_value(value))
                 if field == "on_lost":
                     message = f"on_lost is {shown(str(value))}: give {' or '.join(get_args(OnLost))}"
                 found.append(Problem(code="invalid", message=message, job_id=label, field=field))
     for field in ("job_id", "filename"):
         if field not in raw:
-            found.append(Problem(code="invalid", message=f"{field} is missing", job_id=label, field=field))
+            found.append(
+                Problem(code="invalid", message=f"{field} is missing: give it as text", job_id=label, field=field)
+            )
     return found
 
 
@@ -183,9 +189,12 @@ def _job_type_message(job_type: str) -> str:
 def _filename_problem(filename: str) -> str | None:
     base = filename.replace("\\", "/").rsplit("/", 1)[-1]
     if not base or base in (".", "..") or "\x00" in filename:
-        return f"filename {shown(filename)} names no file"
+        return f"filename {shown(filename)} names no file: give the path of a file"
     if utf8_bytes(filename) > PATH_BYTES_MAX or utf8_bytes(base) > NAME_BYTES_MAX:
-        return f"filename is longer than a file's name may be ({NAME_BYTES_MAX} bytes, {PATH_BYTES_MAX} with folders)"
+        return (
+            f"filename {shown(filename)} is longer than a file's name may be: give at most {NAME_BYTES_MAX} bytes, "
+            f"{PATH_BYTES_MAX} with its folders"
+        )
     return None
 
 
@@ -193,7 +202,7 @@ def _requirement_problem(tags: tuple[str, ...], limits: Limits) -> str | None:
     if not tags:
         return f"requirement is empty: name a capability, or leave it out for {GENERAL}"
     if len(tags) > limits.requirement_tags_max:
-        return f"requirement has {len(tags)} tags: at most {limits.requirement_tags_max}"
+        return f"requirement has {len(tags)} tags: give at most {limits.requirement_tags_max}"
     for tag in tags:
         problem = job_id_problem(tag, "requirement")
         if problem:
@@ -209,16 +218,16 @@ def _range_problem(field: str, value: float, low: float, high: float) -> str | N
 
 def _args_problem(args: tuple[str, ...]) -> str | None:
     if any("\x00" in arg for arg in args):
-        return "args hold a NUL character: no program can receive one as an argument"
+        return "args hold a NUL character, which no program can receive: leave it out"
     return None
 
 
 def _env_problem(env: Mapping[str, str]) -> str | None:
     for name, value in env.items():
         if not name or "=" in name or "\x00" in name or "\x00" in value:
-            return f"env name {shown(name)} is not possible: names are not empty and hold no '=' or NUL"
+            return f"env name {shown(name)} is not possible: use a name that is not empty, without '=' and NUL"
         if name.startswith("TITAN_"):
-            return f"env name {shown(name)} is Titan's own: names beginning with TITAN_ cannot be set"
+            return f"env name {shown(name)} is Titan's own: use one that does not begin with TITAN_"
     return None
 
 

@@ -128,7 +128,7 @@ def members(connection: Connection, key: str, now_ms: int) -> list[str] | StoreR
     if found is None:
         return []
     if found[0] != SET:
-        return _wrong_type(key, "a value, not a set").result
+        return _wrong_type(key, "a value, not a set: get it, or use another key").result
     return [str(row[0], "utf-8") for row in connection.rows(_MEMBERS, name)]
 
 
@@ -163,12 +163,15 @@ def incr(connection: Connection, operation: StoreIncr, limits: Limits) -> str:
     found = _living(connection, name, operation.now_ms)
     kind, value = found or (TEXT, b"0")
     if kind != TEXT or not _NUMBER.fullmatch(value):
-        raise _wrong_type(operation.key, "something that is no whole decimal number as text: incr cannot count it")
+        raise _wrong_type(
+            operation.key,
+            "something that is no whole decimal number as text: count under another key, or delete it first",
+        )
     if abs(operation.by) >= _TOO_LARGE:
-        raise Refused("invalid", f"by has more than {DIGITS_MAX} digits")
+        raise Refused("invalid", f"by has more than {DIGITS_MAX} digits: give a smaller number")
     total = int(value) + operation.by
     if abs(total) >= _TOO_LARGE:
-        raise Refused("invalid", f"the sum has more than {DIGITS_MAX} digits")
+        raise Refused("invalid", f"the sum has more than {DIGITS_MAX} digits: give a smaller number")
     result = str(total)
     if found is None:
         connection.change(_PUT, name, TEXT, result.encode(), None)
@@ -198,7 +201,7 @@ def add(connection: Connection, operation: StoreAdd, limits: Limits) -> bool:
     if found is None:
         connection.change(_PUT, name, SET, b"", None)
     elif found[0] != SET:
-        raise _wrong_type(operation.key, "a value, not a set")
+        raise _wrong_type(operation.key, "a value, not a set: get it, or use another key")
     return connection.change(_ADD, name, member) == 1
 
 
@@ -207,7 +210,7 @@ def discard(connection: Connection, operation: StoreRemove, limits: Limits) -> b
     name, member = _key(operation.key, limits), _key(operation.member, limits, "member")
     found = _living(connection, name, operation.now_ms)
     if found is not None and found[0] != SET:
-        raise _wrong_type(operation.key, "a value, not a set")
+        raise _wrong_type(operation.key, "a value, not a set: get it, or use another key")
     removed = connection.change(_REMOVE, name, member) == 1
     if removed and connection.row(_ANY_MEMBER, name) is None:
         connection.change(_DELETE, name)
@@ -233,7 +236,9 @@ def _key(key: str, limits: Limits, what: str = "key") -> bytes:
     name = _utf8(key, what)
     if 1 <= len(name) <= limits.store_key_bytes_max:
         return name
-    raise Refused("invalid", f"the {what} has {len(name)} bytes as UTF-8: give 1 to {limits.store_key_bytes_max}")
+    raise Refused(
+        "invalid", f"the {what} {shown(key)} has {len(name)} bytes as UTF-8: give 1 to {limits.store_key_bytes_max}"
+    )
 
 
 def _stored(value: Value, limits: Limits) -> tuple[str, bytes]:

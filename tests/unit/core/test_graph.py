@@ -52,7 +52,7 @@ def test_i16_a_planted_cycle_is_refused_and_walked_along(jobs: list[JobSpec], da
         if parent not in by_id[child].parents:
             by_id[child] = with_parents(by_id[child], parent)
     [problem] = problems_of(list(by_id.values()))
-    names = problem.message.split("circle: ")[1].split(" -> ")
+    names = problem.message.split("parents: ")[1].split(" -> ")
     assert names[0] == names[-1]
     assert problem.job_id in names
     assert len(set(names)) == len(names) - 1
@@ -89,12 +89,24 @@ def test_a_job_may_have_a_parent_that_the_run_already_has() -> None:
 
 def test_a_job_is_not_its_own_parent() -> None:
     [problem] = problems_of([job("a", "a")])
-    assert problem.message == "'a' is its own parent"
+    assert problem.message == "'a' is its own parent: leave it out of its parents"
 
 
 def test_a_parent_is_named_once() -> None:
     [problem] = problems_of([job("a"), job("b", "a", "a")])
     assert (problem.job_id, problem.field) == ("b", "parents")
+
+
+def test_a_cycle_is_told_beside_every_other_problem() -> None:
+    jobs = [job("a", "b", "nobody"), job("b", "a"), job("c", "c"), job("d", "a", "a"), job("d")]
+    told = [problem.message for problem in problems_of(jobs)]
+    assert told == [
+        "job id 'd' is taken: choose another, ids are unique in a run",
+        "parent 'nobody' is not a job of this run: name one of its jobs",
+        "'c' is its own parent: leave it out of its parents",
+        "a parent is named twice: name each once",
+        "jobs wait for each other in a circle, so leave out one of these parents: b -> a -> b",
+    ]
 
 
 def test_every_problem_is_told_at_once_up_to_a_hundred() -> None:

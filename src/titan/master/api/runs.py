@@ -70,7 +70,7 @@ async def list_runs(
     try:
         page = await engine.read(lambda connection: queries.list_runs(connection, which, rows, before))
     except ValueError:
-        raise Invalid("before is no cursor: take it from `next` of the page before") from None
+        raise Invalid(f"before {shown(before or '')} is no cursor: take it from `next` of the page before") from None
     return RunList([run_view(row) for row in page.rows], page.next)
 
 
@@ -183,7 +183,7 @@ async def list_jobs(
             lambda connection: queries.jobs_of_run(connection, run_in(connection, run).run_id, which, rows, after)
         )
     except ValueError:
-        raise Invalid("after is no cursor: take it from `next` of the page before") from None
+        raise Invalid(f"after {shown(after or '')} is no cursor: take it from `next` of the page before") from None
     return JobList([job_view(row) for row in page.rows], page.next)
 
 

@@ -14,6 +14,7 @@ from titan.master.auth import Principal
 from titan.master.bodies import decode, read_body, require_type
 from titan.master.engine import Engine
 from titan.master.sessions import Sessions
+from titan.model.ids import shown
 from titan.model.limits import Limits
 from titan.model.roles import Role
 from titan.model.states import PENDING, JobState, RunState
@@ -88,7 +89,9 @@ def idempotency_key(scope: Scope) -> str | None:
         return None
     text: str = values[0].decode("latin-1")
     if len(values) > 1 or not 1 <= len(text) <= KEY_CHARS_MAX or not (text.isascii() and text.isprintable()):
-        raise Invalid(f"Idempotency-Key is one header of 1 to {KEY_CHARS_MAX} printable ASCII characters")
+        raise Invalid(
+            f"Idempotency-Key {shown(text)} is no key: send one of 1 to {KEY_CHARS_MAX} printable ASCII characters"
+        )
     return text
 
 
@@ -127,7 +130,7 @@ def run_states(words: str) -> frozenset[RunState]:
     unknown = named - (RunState.__members__.keys() - {RunState.STAGED})
     if unknown:
         allowed = ", ".join(word for word in RunState if word != RunState.STAGED)
-        raise Invalid(f"{min(unknown)[:40]!a} is no state of a run: {allowed}")
+        raise Invalid(f"{min(unknown)[:40]!a} is no state of a run: use {allowed}")
     return frozenset(RunState[word] for word in named)
 
 
@@ -136,6 +139,6 @@ def job_states(words: str) -> frozenset[JobState]:
     named = {word for word in words.upper().split(",") if word}
     unknown = named - JobState.__members__.keys() - {"PENDING"}
     if unknown:
-        raise Invalid(f"{min(unknown)[:40]!a} is no state of a job: {', '.join(JobState)}, PENDING")
+        raise Invalid(f"{min(unknown)[:40]!a} is no state of a job: use {', '.join(JobState)}, PENDING")
     pending = PENDING if "PENDING" in named else frozenset()
     return pending | {JobState[word] for word in named - {"PENDING"}}

@@ -19,6 +19,7 @@ from titan.master.bodies import JSON, decode, read_body, require_type
 from titan.master.claims import KEEP_MS
 from titan.master.operations import KEEP_MS as SHORT_MS
 from titan.master.operations import done, key_for
+from titan.model.ids import shown
 from titan.model.requests import (
     Cas,
     Delete,
@@ -199,7 +200,7 @@ def _value(sent: Put | Typed) -> Value:
     try:
         return base64.b64decode(sent.value, validate=True)
     except (binascii.Error, ValueError):
-        raise Invalid("the value is not base64, which the kind 'bytes' is sent as") from None
+        raise Invalid(f"the value {shown(sent.value)} is not base64: send the kind 'bytes' as base64") from None
 
 
 def _shown(value: Value | None) -> StoreValue:
@@ -212,7 +213,7 @@ def _key(call: Call, key: str) -> str:
     limit = call.site.engine.limits.store_key_bytes_max
     size = len(key.encode())
     if not 1 <= size <= limit:
-        raise Invalid(f"the key has {size} bytes as UTF-8: give 1 to {limit}")
+        raise Invalid(f"the key {shown(key)} has {size} bytes as UTF-8: give 1 to {limit}")
     return key
 
 

@@ -71,11 +71,13 @@ def _role(body: TokenBody) -> Role:
         raise Invalid(problem)
     if body.role not in STORED_ROLES:
         roles = ", ".join(role for role in Role if role in STORED_ROLES)
-        raise Invalid(f"{shown(body.role)} is no role of a token: {roles}")
+        raise Invalid(f"{shown(body.role)} is no role of a token: use {roles}")
     if body.worker and (problem := job_id_problem(body.worker, "worker name")):
         raise Invalid(problem)
     if (body.role == Role.WORKER) != bool(body.worker):
-        raise Invalid("a token of role worker speaks for one worker, and no other token does: name it with that role")
+        raise Invalid(
+            f"role {body.role!r} with worker {shown(body.worker)}: name a worker with role worker, and with no other"
+        )
     if body.expires_s is not None and not 0 < body.expires_s <= EXPIRES_S_MAX:
         given = "not a number" if math.isnan(body.expires_s) else f"{body.expires_s:g}"
         raise Invalid(f"expires_s is {given}: give more than 0 and at most {EXPIRES_S_MAX:.0f}, or null for never")
