@@ -14,8 +14,8 @@ from titan_sdk.errors import BY_CODE, TitanError
 
 # They run in the foreground or give way to another program, so there is no answer to print.
 WITHOUT_JSON = {"titan worker start"}
-# They are about what this home holds, and ask no other Master.
-LOCAL = {"titan up", "titan down"}
+# They are about what this home or this disk holds, and ask no other Master.
+LOCAL = {"titan up", "titan down", "titan validate"}
 
 
 def commands(group: click.Group = titan, path: str = "titan") -> Iterator[tuple[str, click.Command]]:

@@ -17,14 +17,19 @@ from titan.cli.output import safe, write_json
 from titan_sdk.errors import TitanError
 
 COMMANDS = (
-    "up", "down", "status", "run", "ps", "show", "explain", "logs", "wait", "cancel", "retry", "events", "store",
-    "worker", "token", "audit",
+    "up", "down", "status", "run", "submit", "validate", "graph", "ps", "show", "explain", "logs", "wait", "cancel",
+    "retry", "events", "store", "worker", "token", "audit",
 )  # fmt: skip
 
 # Words that people bring from other tools; anything else is compared letter by letter.
 SYNONYMS = {
+    "apply": "submit",
+    "check": "validate",
+    "deploy": "submit",
+    "draw": "graph",
     "exec": "run",
     "kill": "cancel",
+    "lint": "validate",
     "list": "ps",
     "ls": "ps",
     "jobs": "ps",
