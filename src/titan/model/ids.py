@@ -3,8 +3,6 @@
 import re
 import unicodedata
 
-import msgspec
-
 JOB_ID_CHARS_MAX = 128
 VALUE_CHARS_MAX = 60
 RUN_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
@@ -50,6 +48,8 @@ def shown_value(value: object) -> str:
     """Return a decoded JSON value for an error message: as JSON, shortened, with control characters escaped."""
     if isinstance(value, str):
         return shown(value)
+    import msgspec  # a command that only looks pays nothing for it
+
     text = msgspec.json.encode(value).decode()
     return ascii(text if len(text) <= VALUE_CHARS_MAX else text[: VALUE_CHARS_MAX - 3] + "...")[1:-1]
 
