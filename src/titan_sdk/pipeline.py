@@ -122,7 +122,7 @@ def read_pipeline(path: str | os.PathLike[str], *, scripts_are_here: bool = Fals
 def _tell_missing(pipeline: Pipeline) -> None:
     for script, place, job_id in pipeline.missing:
         folder, base = os.path.split(script)
-        near = pipeline.near(base, lambda folder=folder: _neighbours(folder))  # type: ignore[misc]
+        near = pipeline.near(base, lambda folder=folder: _scripts_in(folder))  # type: ignore[misc]
         pipeline.tell(f"there is no file {shown(script)}{near}", place, job_id, "file", "file_not_found")
 
 
@@ -169,6 +169,10 @@ def _neighbours(folder: str) -> list[str]:
             return [entry.name for entry in islice(found, NEIGHBOURS_MAX)]
     except (OSError, ValueError):
         return []
+
+
+def _scripts_in(folder: str) -> list[str]:
+    return [name for name in _neighbours(folder) if not name.endswith(SUFFIXES)]
 
 
 def _read_top(pipeline: Pipeline, root: Node, folder: str) -> None:

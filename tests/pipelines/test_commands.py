@@ -43,7 +43,7 @@ def test_all_files_are_looked_at_and_told_about(capsys: pytest.CaptureFixture[st
     for place in (
         "bad.yaml:3:36: a: priority is 'high'",
         "bad.yaml:3:54: a: 'b' is no job",
-        "gone.yaml:2:17: a: there is",
+        "gone.yaml:2:19: a: there is",
     ):
         assert place in stderr
     assert main(["validate", "gone.yaml"]) == 3
