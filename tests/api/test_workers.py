@@ -51,3 +51,24 @@ def test_what_a_leaving_worker_gives_back_goes_to_another_and_nothing_comes_to_i
         while not list(leaving.heard(RenewAck)):
             leaving.hear()
         assert list(leaving.heard(Grant)) == []
+
+
+def test_the_overview_has_what_waits_and_why_what_runs_and_how_much_went_by(master: Master) -> None:
+    with master.worker(name="busy", slots=1) as worker:
+        master.submit(worker.job("runs"), worker.job("waits"), name="overseen")
+        grant = worker.start()
+        while not any(job["worker"] == "busy" for job in master.get("/overview").json["running"]):
+            pass
+        found = master.get("/overview").json
+        [running] = [job for job in found["running"] if job["worker"] == "busy"]
+        assert (running["run_name"], running["job_id"], running["attempt"]) == ("overseen", "runs", 1)
+        assert running["started_at"]
+        [queue] = [queue for queue in found["waiting"] if queue["requirement"] == ["busy"]]
+        assert (queue["job_id"], queue["jobs"], queue["reason"]) == ("waits", 1, "ALL_SLOTS_BUSY")
+        assert queue["ready_at"] <= found["now"]
+        assert [each["running"] for each in found["workers"] if each["name"] == "busy"] == [1]
+        before = found["stats"]["came"].get("COMPLETED", 0)
+        worker.end(grant)
+        worker.end(worker.start())
+        while master.get("/stats").json["came"].get("COMPLETED", 0) < before + 2:
+            pass

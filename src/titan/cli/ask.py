@@ -89,6 +89,11 @@ class Master(TitanClient):
         only = self.page(f"runs/{run['id']}/jobs", limit=1)["jobs"][0] if run["jobs"]["total"] == 1 else None
         return Named(self, run, only, whole_run=True)
 
+    def overview(self) -> Document:
+        """Return counts, workers, the queues with why they wait, and what runs."""
+        found: Document = self._get("overview")
+        return found
+
     def short_ids(self, runs: list[Document]) -> list[str]:
         """Return for each run the shortest prefix that names it alone now."""
         found: list[str] = []

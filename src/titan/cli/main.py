@@ -17,8 +17,11 @@ from titan.cli.output import safe, write_json
 from titan_sdk.errors import TitanError
 
 COMMANDS = (
-    "up", "down", "status", "run", "submit", "validate", "graph", "ps", "show", "explain", "logs", "wait", "cancel",
-    "retry", "events", "store", "worker", "token", "audit",
+    "up", "down", "status",
+    "run", "submit", "validate", "graph",
+    "ps", "top", "show", "explain", "logs", "wait", "cancel", "retry", "events",
+    "store",
+    "worker", "token", "audit",
 )  # fmt: skip
 
 # Words that people bring from other tools; anything else is compared letter by letter.

@@ -39,8 +39,10 @@ class Explainer:
     def explain(self, run_id: str, job_id: str) -> Explanation | None:
         """Return why the living job is where it is; None when it is not living (over, or unknown)."""
         job = self.memory.job(run_id, job_id)
-        if job is None:
-            return None
+        return None if job is None else self.why(job)
+
+    def why(self, job: Job) -> Explanation:
+        """Return why this living job is where it is."""
         reason, message, details = self._of(job)
         remedy = reasons.REMEDIES[reason]
         return Explanation(job.run_id, job.job_id, job.state, reason, message, remedy, details)

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
+from titan.core import overview
 from titan.core.changes import Update
 from titan.core.dispatch import Dispatcher
 from titan.core.events import (
@@ -185,6 +186,13 @@ class Scheduler:
             "slots": sum(worker.slots for worker in connected),
             "slots_free": sum(worker.free for worker in connected),
             "queues": queues,
+        }
+
+    def overview(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the longest queues with why they wait, and what runs: some of each, however many there are."""
+        return {
+            "waiting": overview.waiting(self.dispatcher, self.explainer),
+            "running": overview.running(self.memory),
         }
 
     def _finish_decision(self) -> Decision:

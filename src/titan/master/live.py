@@ -93,6 +93,7 @@ class LiveEvents:
         self.events = Ring(limits.events_ring_max, epoch)
         self.store = Ring(limits.events_ring_max, epoch)
         self.closed = ""
+        self.came: dict[str, int] = {}  # how often a job has come into each state, since this process began
         self._epoch = epoch
         self._open: set[Watch] = set()
         self._watches: dict[Key, set[Watch]] = {}
@@ -107,6 +108,8 @@ class LiveEvents:
         for index, one in enumerate(news, start=1):
             self.events.append((self._epoch, batch, index), one)
             if one.kind == "job":
+                state = one.data["state"]
+                self.came[state] = self.came.get(state, 0) + 1
                 self.touch(("job", one.run_id, one.job_id), one)
                 self._on_job(one)
             elif one.kind == "run":

@@ -54,6 +54,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "workers.list": READERS,
     "workers.drain": OPERATORS,
     "stats.get": READERS,
+    "overview.get": READERS,
     "events.follow": READERS,
     "worker.link": WORKERS,
     "workers.invite": ADMINS,

@@ -374,7 +374,10 @@ class WorkerRemoved(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """What lives at the Master now: runs, jobs by state, workers and slots, ready jobs by requirement."""
+    """What lives at the Master now: runs, jobs by state, workers and slots, ready jobs by requirement.
+
+    `came`: how often a job has come into each state since this process began, to make rates of.
+    """
 
     version: str
     epoch: int
@@ -385,6 +388,48 @@ class Stats(msgspec.Struct, frozen=True):
     slots: int
     slots_free: int
     queues: dict[str, int]
+    came: dict[str, int] = {}
+
+
+class WaitingQueue(msgspec.Struct, frozen=True):
+    """Jobs that are ready and need the same: how many, and why the one waits that has been ready longest.
+
+    `pinned_to`: the worker they are bound to by affinity, "" for none.
+    """
+
+    requirement: list[str]
+    pinned_to: str
+    jobs: int
+    run_id: str
+    job_id: str
+    ready_at: str | None
+    reason: str
+    message: str
+    remedy: str
+
+
+class RunningJob(msgspec.Struct, frozen=True):
+    """One attempt that runs now."""
+
+    run_id: str
+    run_name: str
+    job_id: str
+    attempt: int
+    worker: str
+    started_at: str | None
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What a person looks at first.
+
+    `waiting`: the longest queues, 50 at most; `running`: at most 50 jobs, those granted first.
+    """
+
+    now: str | None
+    stats: Stats
+    workers: list[WorkerView]
+    waiting: list[WaitingQueue]
+    running: list[RunningJob]
 
 
 class Health(msgspec.Struct, frozen=True):
