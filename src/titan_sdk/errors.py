@@ -171,6 +171,7 @@ BY_CODE: dict[str, tuple[type[TitanError], int, str]] = {
     "in_progress": (Conflict, 409, "the same request is being worked on; ask again after `retry_after_s`"),
     "key_reused": (Conflict, 409, "the idempotency key was used before for another request"),
     "unavailable": (Unavailable, 503, "the Master is starting, stopping, reloading or full of waits"),
+    "rate_limited": (Unavailable, 429, "too many requests of one kind came at once; ask again after `retry_after_s`"),
     "storage_full": (StorageFull, 507, "the Master's disk is full"),
     "internal": (Internal, 500, "a fault of Titan; `request_id` finds it in the Master's log"),
     "unreachable": (Unreachable, 502, "no Master answered within the client's patience"),

@@ -1,10 +1,10 @@
 """Requests with patience, which makes a restart of the Master invisible.
 
 Every request may be sent again: reads change nothing, and every change carries an idempotency key that is the same
-on each resend. So a cut connection, a refused one, a 503 or a 409 `in_progress` is not the caller's business until
-patience ends: 3 s for a client that no Master ever answered (nobody is there), 30 s for one that was answered
-before (it is restarting), 120 s inside a job (whose work would be lost). Patience counts from the first failure of
-a call, since a call may wait on the server for long. A pause the Master asks for is kept.
+on each resend. So a cut connection, a refused one, a 503, a 429 `rate_limited` or a 409 `in_progress` is not the
+caller's business until patience ends: 3 s for a client that no Master ever answered (nobody is there), 30 s for one
+that was answered before (it is restarting), 120 s inside a job (whose work would be lost). Patience counts from the
+first failure of a call, since a call may wait on the server for long. A pause the Master asks for is kept.
 
 Connections are kept alive, one a thread. What they need is imported by the first call, not with the SDK.
 """
@@ -34,7 +34,7 @@ ANSWER_S = 40.0
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 2.0
 API = "/api/v1/"
-PASSING = ("unavailable", "in_progress")
+PASSING = ("unavailable", "in_progress", "rate_limited")
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 

@@ -59,6 +59,7 @@ def test_reads_carry_no_key(connect: Connect) -> None:
         (refusal(Unavailable("stopping", retry_after_s=0.2), retry_after="1"), 0.2),
         (raw(b"busy", 503, retry_after="2"), 2.0),
         (raw(b"gateway", 502), 0.05),
+        (refusal(Unavailable("too often", code="rate_limited", retry_after_s=0.3)), 0.3),
         (refusal(Conflict("same key", code="in_progress", retry_after_s=1.5)), 1.5),
     ],
 )

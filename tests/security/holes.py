@@ -157,7 +157,7 @@ def _says_why(self: Keys, token: bytes, address: str) -> Any:
 
 
 def _by_address_only(self: Knocks, message: str, address: str) -> Exception:
-    over = self._by_address.take(auth._street(address))
+    over = self._by_address.take(auth.street(address))
     return auth.HttpError(429, message) if over else auth.Unauthenticated(message)
 
 

@@ -8,11 +8,13 @@ from websockets.exceptions import WebSocketException
 from tests.api import master as api
 from tests.api.master import Master
 from tests.security.holes import HOLES, Hole
+from tests.security.input_holes import INPUT_HOLES
 
+ALL = [*HOLES, *INPUT_HOLES]
 FAILURES = (AssertionError, pytest.fail.Exception, OSError, WebSocketException)
 
 
-@pytest.mark.parametrize("hole", HOLES, ids=lambda hole: hole.name)
+@pytest.mark.parametrize("hole", ALL, ids=lambda hole: hole.name)
 def test_a_planted_hole_is_caught(
     master: Master, own_master: Callable[..., Master], hole: Hole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -23,7 +25,7 @@ def test_a_planted_hole_is_caught(
 
 
 def test_the_list_names_every_requirement_it_is_about() -> None:
-    assert {hole.name.partition(":")[0] for hole in HOLES} == {
-        "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s12", "s13", "s14", "s16", "s19", "s20", "s43",
+    assert {hole.name.partition(":")[0] for hole in ALL} == {
+        "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s12", "s13", "s14", "s16", "s19", "s20", "s43", "s53",
     }  # fmt: skip
-    assert len({hole.name for hole in HOLES}) == len(HOLES) >= 30
+    assert len({hole.name for hole in ALL}) == len(ALL) >= 50

@@ -114,6 +114,7 @@ SECURITY = {
     47: "a worker starts nothing that a Master should not ask for",
     48: "a workspace is hostile until it is gone",
     52: "the audit is only added to, each row on the hash of the one before",
+    53: "whoever asks too often is told to wait, and nobody else pays for it",
     59: "no input is answered with a fault of ours",
 }
 TABLES = {"i": ("Invariants", INVARIANTS), "f": ("Faults", FAULTS), "s": ("Security", SECURITY)}

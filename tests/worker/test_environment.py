@@ -72,7 +72,7 @@ def test_s22_no_secret_of_whoever_started_the_worker_reaches_a_job(
 
 def test_s22_a_worker_is_started_with_no_more_than_it_needs() -> None:
     shell = {
-        **WORKERS, "LC_ALL": "C", "TITAN_HOME": "/h", "TITAN_LIMIT_SLICE_MS": "5", "CUDA_VISIBLE_DEVICES": "0",
+        **WORKERS, "LC_ALL": "C", "TITAN_HOME": "/h", "TITAN_LIMIT_WAITS_MAX": "5", "CUDA_VISIBLE_DEVICES": "0",
         "EDITOR": "vi", "AWS_SECRET_ACCESS_KEY": "cloud", "TITAN_TOKEN": "admin", "PYTHONPATH": "/p", "LD_PRELOAD": "x",
     }  # fmt: skip
     assert set(shell) - set(own_environment(shell, ["EDITOR", "NO_SUCH"])) == {

@@ -44,6 +44,7 @@ _BY_CODE = {
     "unauthenticated": Exit.DENIED,
     "unreachable": Exit.UNREACHABLE,
     "unavailable": Exit.UNREACHABLE,
+    "rate_limited": Exit.UNREACHABLE,
     "storage_full": Exit.UNREACHABLE,
     "timed_out": Exit.TIMED_OUT,
     "run_failed": Exit.RUN_FAILED,

@@ -13,6 +13,7 @@ from titan.master.engine import Engine
 from titan.master.openapi import describe
 from titan.master.origins import Origins
 from titan.master.problems import respond
+from titan.master.rates import Rates
 from titan.storage.blobs import BlobFiles
 from titan.storage.logs import LogFiles
 
@@ -42,6 +43,7 @@ def build_app(
         request_max_body_size=None,
         debug=False,
     )
-    site = Site(engine, blob_files, log_files, __version__, time.time_ns() // 1_000_000, engine.sessions, place)
+    started_ms, rates = time.time_ns() // 1_000_000, Rates(engine.limits)
+    site = Site(engine, blob_files, log_files, __version__, started_ms, engine.sessions, rates, place)
     keys = Keys(admin_token, engine.book, engine)
     return Gate(app, keys, Origins(hosts), engine.sessions, store.FAST, site, engine.limits)

@@ -10,7 +10,6 @@ never counted, whatever others do from the same address.
 
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from titan.master.book import Book
 from titan.master.buckets import Buckets
 from titan.master.origins import Origins
 from titan.master.problems import HttpError, request_id_of, send_problem, translate
+from titan.master.rates import street
 from titan.master.roles import ENROLMENTS, PUBLIC_PATH, allows
 from titan.master.sessions import Session, Sessions
 from titan.model.limits import Limits
@@ -66,6 +66,11 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     def may(self, route: str) -> bool:
         """Say whether this one may use the route of that name."""
         return allows(self.role, route) and (not self.is_enrolment or route in ENROLMENTS)
+
+    @property
+    def caller(self) -> str | int:
+        """Whose requests are counted together."""
+        return self.token_id or self.fence
 
     @property
     def actor(self) -> str:
@@ -129,7 +134,7 @@ class Knocks:
 
     def refusal(self, message: str, address: str) -> TitanError:
         """Return what to refuse a caller with: 401, or 429 when that was said too often."""
-        wait_s = self._by_address.take(_street(address)) or self._all.take("")
+        wait_s = self._by_address.take(street(address)) or self._all.take("")
         if not wait_s:
             return Unauthenticated(message, hint=_TOKEN_HINT)
         text = "too many requests without a good token came in a short time"
@@ -214,9 +219,19 @@ class RoleCheck:
                 hint = "send Content-Type: application/json, or no body"
                 await _refuse(scope, send, HttpError(415, "no route takes a form or plain text", hint=hint))
                 return
+            try:
+                _count(scope, principal, name)
+            except TitanError as refusal:
+                await _refuse(scope, send, refusal)
+                return
             await self.app(scope, receive, send)
             return
         await _refuse(scope, send, denied(principal, name))
+
+
+def _count(scope: Scope, principal: Principal | None, route: str) -> None:
+    if principal is not None:
+        scope["state"]["site"].rates.judge(principal.caller, principal.address, route)
 
 
 def denied(principal: Principal | None, route: str) -> TitanError:
@@ -249,6 +264,7 @@ async def _serve_fast(
             raise denied(principal, name)
         if scope["method"] != "POST":
             raise HttpError(405, f"this route does not have the method {scope['method']}: use POST")
+        _count(scope, principal, name)
         await app(scope, receive, watched)
     except Exception as error:  # noqa: BLE001
         if not started:
@@ -277,7 +293,7 @@ class _Upgrade:
 async def _refuse(scope: Scope, send: Send, error: TitanError) -> None:
     """Answer before a body is read; a body still on its way ends with the connection."""
     error.request_id = request_id_of(scope)
-    close = error.status == 429 or _has_body(scope)
+    close = (error.status, error.code) == (429, Unauthenticated.code) or _has_body(scope)
     await send_problem(send, error, {"connection": "close"} if close else None)
 
 
@@ -289,14 +305,3 @@ def _has_body(scope: Scope) -> bool:
 def _is_form(scope: Scope) -> bool:
     types = [value for name, value in scope["headers"] if name == b"content-type"]
     return any(text.decode("latin-1").partition(";")[0].strip().lower() in FORM_TYPES for text in types)
-
-
-def _street(address: str) -> str:
-    """Return under what an address is counted: whoever has one of IPv6 has the 2**64 around it."""
-    if ":" not in address:
-        return address
-    try:
-        whole = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
-    return str(whole.ipv4_mapped or int(whole) >> 64)

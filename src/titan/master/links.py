@@ -12,6 +12,7 @@ workers come back and say what they hold.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
@@ -31,10 +32,12 @@ from titan.core.events import (
     WorkerRenewed,
 )
 from titan.master import tokens
+from titan.master.buckets import Buckets
 from titan.master.link import Link, LinkFault, Socket, check_hello, decode, say_goodbye
 from titan.master.live import LiveEvents
 from titan.master.offsets import Gap, Offsets
-from titan.model.limits import Limits
+from titan.master.rates import burst
+from titan.model.limits import Limits, change
 from titan.model.wire import (
     CLOSE_BAD_FRAME,
     CLOSE_BUSY,
@@ -105,8 +108,10 @@ class Core(Protocol):
 class WorkerLinks:
     """The links of one Master, by worker name."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, clock: Callable[[], float] = time.monotonic) -> None:
         self._core = core
+        limits, kind = core.limits, "link_messages_per_s_max"
+        self._said = Buckets(burst(limits, kind), getattr(limits, kind), limits.workers_max, clock)
         self._links: dict[str, Link] = {}
         self._offsets = Offsets(core.limits.log_job_bytes_max)
         self._logs_known_max = LOGS_KNOWN_MIN
@@ -123,6 +128,7 @@ class WorkerLinks:
         if link is None:
             return
         try:
+            self._count(link.name, 1 + len(more))
             self._take(link, more)
             await self._listen(link)
         except LinkFault as fault:
@@ -239,8 +245,17 @@ class WorkerLinks:
             frame = await link.socket.receive()
             if frame is None:
                 return
-            self._take(link, decode(frame, self._core.limits.frame_bytes_max))
+            messages = decode(frame, self._core.limits.frame_bytes_max)
+            self._count(link.name, len(messages))
+            self._take(link, messages)
             await link.room()
+
+    def _count(self, name: str, messages: int) -> None:
+        """Raise LinkFault for a worker that says more than one may; a new link of that name goes on being counted."""
+        if self._said.take(name, messages):
+            kind = "link_messages_per_s_max"
+            text = f"over {getattr(self._core.limits, kind)} messages a second: {change(kind)}"
+            raise LinkFault(CLOSE_BUSY, text)
 
     def _take(self, link: Link, messages: Sequence[WorkerMessage]) -> None:
         """Take what one frame says, in order. Log bytes that stand together are kept together."""

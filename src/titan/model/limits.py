@@ -27,7 +27,6 @@ class Limits:
     submit_jobs_inline_max: int = 1_000
     blob_bytes_max: int = 64 * 1024 * 1024
     blob_inline_bytes_max: int = 64 * 1024
-    registry_name_chars_max: int = 128
     frame_bytes_max: int = 1024 * 1024
     output_bytes_max: int = 256 * 1024
     json_depth_max: int = 32
@@ -42,6 +41,12 @@ class Limits:
     tokens_max: int = 10_000
     refusals_max: int = 200
     address_refusals_max: int = 20
+    submits_per_s_max: int = 1_000
+    store_writes_per_s_max: int = 5_000
+    store_reads_per_s_max: int = 10_000
+    log_reads_per_s_max: int = 2_000
+    requests_per_s_max: int = 5_000
+    link_messages_per_s_max: int = 20_000
     wait_s_max: float = 25.0
     events_ring_max: int = 10_000
     page_rows_max: int = 1_000
@@ -52,7 +57,6 @@ class Limits:
     timeout_s_max: float = 366 * 86_400.0
     lease_s_min: int = 30
     lease_s_max: int = 86_400
-    slice_ms: int = 20
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> "Limits":
@@ -82,3 +86,8 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def change(name: str) -> str:
+    """Return how the limit of that name is changed, for the message of whoever went over it."""
+    return f"{PREFIX}{name.upper()} at the Master changes the limit"

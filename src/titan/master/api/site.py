@@ -13,6 +13,7 @@ from titan.master.asgi import Scope
 from titan.master.auth import Principal
 from titan.master.bodies import decode, read_body, require_type
 from titan.master.engine import Engine
+from titan.master.rates import Rates
 from titan.master.sessions import Sessions
 from titan.model.ids import shown
 from titan.model.limits import Limits
@@ -44,6 +45,7 @@ class Site(msgspec.Struct, frozen=True):
     version: str
     started_ms: int
     sessions: Sessions
+    rates: Rates
     place: Place = Place()
 
 
