@@ -3,14 +3,18 @@
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.test_commands import Gate, said_until, started
+from tests.unit.sources import ROOT
+from titan.cli.main import main
 from titan_sdk import FileMissing, Invalid, TimedOut, TitanClient
+from titan_sdk.pipeline_fields import JOB, TOP
+from titan_sdk.pipeline_nodes import ALIASES_MAX, DEPTH_MAX, FILE_BYTES_MAX, VALUES_MAX
 
 WAIT_S = 60
 DIAMOND = """\
@@ -119,6 +123,23 @@ ID = "[0-9a-f]{4,32}"
 TIME = "[0-9]+\\.[0-9] s"
 
 
+Titan = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def titan(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Titan:
+    """Runs a command line in this process; returns its exit code and the lines of stdout and stderr."""
+    monkeypatch.setenv("TITAN_HOME", str(cluster.home))
+
+    def run(*words: str) -> tuple[int, list[str], list[str]]:
+        capsys.readouterr()
+        code = main(words)
+        told = capsys.readouterr()
+        return code, told.out.splitlines(), told.err.splitlines()
+
+    return run
+
+
 @pytest.fixture
 def etl(folder: Path) -> Path:
     (folder / "etl.yaml").write_text(ETL)
@@ -127,10 +148,9 @@ def etl(folder: Path) -> Path:
     return folder
 
 
-def test_a_run_is_followed_to_its_failure_and_the_next_command_is_said(cluster: Cluster, etl: Path) -> None:
-    done = cluster.titan("submit", "etl.yaml", "--follow", cwd=etl)
-    assert done.returncode == 1
-    rows = done.stdout.decode().splitlines()
+def test_a_run_is_followed_to_its_failure_and_the_next_command_is_said(titan: Titan, etl: Path) -> None:
+    code, rows, said = titan("submit", "etl.yaml", "--follow")
+    assert code == 1
     expected = {
         "extract": f" extract    COMPLETED {TIME}",
         "clean-eu": f" clean-eu   COMPLETED {TIME}",
@@ -140,67 +160,71 @@ def test_a_run_is_followed_to_its_failure_and_the_next_command_is_said(cluster: 
     assert sorted(row.split()[0] for row in rows) == sorted(expected)
     for row in rows:
         assert re.fullmatch(expected[row.split()[0]], row), row
-    said = done.stderr.decode()
-    assert re.match(f"run {ID} etl   4 jobs\n", said)
-    assert "clean-us, last lines:\n    Traceback" in said
-    assert "\n    KeyError: 'price'\n" in said
-    last = said.splitlines()[-1]
+    assert re.fullmatch(f"run {ID} etl   4 jobs", said[0])
+    assert said[1:3] == ["clean-us, last lines:", "    Traceback (most recent call last):"]
+    assert said[-2] == "    KeyError: 'price'"
     again = f"titan retry ({ID}) --failed      whole log: titan logs ({ID})/clean-us"
-    assert re.fullmatch(f"{ID} FAILED after {TIME}.   Fix clean.py, then: {again}", last)
+    assert re.fullmatch(f"{ID} FAILED after {TIME}.   Fix clean.py, then: {again}", said[-1])
     (etl / "clean.py").write_text("")
-    retried = cluster.titan(*last.split("then: titan ")[1].split("   ")[0].split(), "--follow", cwd=etl)
-    assert (retried.returncode, len(retried.stdout.splitlines())) == (0, 2)
+    code, rows, _ = titan(*said[-1].split("then: titan ")[1].split("   ")[0].split(), "--follow")
+    assert (code, len(rows)) == (0, 2)
 
 
-def test_follow_speaks_json_line_by_line(cluster: Cluster, etl: Path) -> None:
-    done = cluster.titan("submit", "etl.yaml", "-f", "--json", cwd=etl)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+def test_follow_speaks_json_line_by_line(titan: Titan, etl: Path) -> None:
+    code, lines, _ = titan("submit", "etl.yaml", "-f", "--json")
+    told = [json.loads(line) for line in lines]
     assert [each["kind"] for each in told] == ["run", "job", "job", "job", "job", "end"]
     assert told[0]["run"]["name"] == "etl"
-    assert (told[-1]["state"], done.returncode) == ("FAILED", 1)
+    assert (told[-1]["state"], code) == ("FAILED", 1)
 
 
-def test_submit_returns_at_once_or_waits(cluster: Cluster, client: TitanClient, etl: Path) -> None:
+def test_submit_returns_at_once_or_waits(titan: Titan, client: TitanClient, etl: Path) -> None:
     (etl / "clean.py").write_text("")
-    at_once = cluster.titan("submit", "etl.yaml", "--agent-run", "night", cwd=etl)
-    label = at_once.stdout.decode().strip()
-    said = at_once.stderr.decode()
-    assert (at_once.returncode, said) == (0, f"run {label} etl   4 jobs; how it goes: titan show -f {label}\n")
+    code, [label], said = titan("submit", "etl.yaml", "--agent-run", "night")
+    assert (code, said) == (0, [f"run {label} etl   4 jobs; how it goes: titan show -f {label}"])
     assert client.get_run(label).info["agent_run_id"] == "night"
-    quiet = cluster.titan("submit", "etl.yaml", "--wait", "-q", cwd=etl)
-    assert (quiet.returncode, quiet.stderr) == (0, b"")
-    assert client.get_run(quiet.stdout.decode().strip()).status == "COMPLETED"
-    document = json.loads(cluster.titan("submit", "etl.yaml", "--wait", "--json", cwd=etl).stdout)
+    code, [run_id], said = titan("submit", "etl.yaml", "--wait", "-q")
+    assert (code, said, client.get_run(run_id).status) == (0, [], "COMPLETED")
+    document = json.loads(titan("submit", "etl.yaml", "--wait", "--json")[1][0])
     assert (document["run"]["state"], document["warnings"], document["resolved"]) == ("COMPLETED", [], {})
     (etl / "clean.py").write_text("raise SystemExit(9)")
-    failed = cluster.titan("submit", "etl.yaml", "--wait", cwd=etl)
-    assert failed.returncode == 1
-    assert b"what became of each job: titan show " in failed.stderr
-    assert re.fullmatch(
-        f"run {ID} etl   FAILED   2 of 4 jobs completed, 1 failed, 1 cancelled   .*\n", failed.stdout.decode()
-    )
+    code, [line], said = titan("submit", "etl.yaml", "--wait")
+    assert code == 1
+    assert re.fullmatch(f"run {ID} etl   FAILED   2 of 4 jobs completed, 1 failed, 1 cancelled   .*", line)
+    assert re.fullmatch(f"what became of each job: titan show {ID}", said[-1])
 
 
-def test_a_wait_may_time_out_and_the_run_goes_on(cluster: Cluster, client: TitanClient, etl: Path) -> None:
+def test_a_wait_may_time_out_and_the_run_goes_on(titan: Titan, client: TitanClient, etl: Path) -> None:
     (etl / "slow.yaml").write_text("jobs: [{id: slow, file: ok.py, delay: 1h}]")
-    done = cluster.titan("submit", "slow.yaml", "--wait", "--timeout", "0.01", cwd=etl)
-    assert done.returncode == 7
+    assert titan("submit", "slow.yaml", "--wait", "--timeout", "0.01")[0] == 7
     run = client.list_runs(name="slow")[0]
     assert run.status in ("QUEUED", "RUNNING")
     run.cancel()
 
 
-def test_what_is_refused_has_its_exit_code(cluster: Cluster, etl: Path) -> None:
+def test_what_is_refused_has_its_exit_code(titan: Titan, etl: Path) -> None:
     (etl / "bad.yaml").write_text("jobs:\n  - id: a\n    file: ok.py\n    priority: high\n")
     (etl / "gone.yaml").write_text("jobs:\n  - id: a\n    file: gone.py\n")
-    bad = cluster.titan("submit", "bad.yaml", cwd=etl)
-    assert (bad.returncode, b"bad.yaml:4:15: a: priority is 'high'" in bad.stderr) == (6, True)
-    assert json.loads(cluster.titan("submit", "bad.yaml", "--json", cwd=etl).stderr)["error"]["problems"][0]["field"]
-    assert [cluster.titan("submit", name, cwd=etl).returncode for name in ("gone.yaml", "none.yaml")] == [3, 3]
-    script = cluster.titan("submit", "ok.py", cwd=etl)
-    assert (script.returncode, b"titan run ok.py" in script.stderr) == (2, True)
+    code, _, said = titan("submit", "bad.yaml")
+    assert (code, said[1]) == (6, "  - bad.yaml:4:15: a: priority is 'high': give a whole number, 0 or more")
+    assert json.loads(titan("submit", "bad.yaml", "--json")[2][0])["error"]["problems"][0]["field"] == "priority"
+    assert [titan("submit", name)[0] for name in ("gone.yaml", "none.yaml")] == [3, 3]
+    code, _, said = titan("submit", "ok.py")
+    assert (code, "titan run ok.py" in said[0]) == (2, True)
     for words in (["--wait", "--follow"], ["--timeout", "3"]):
-        assert cluster.titan("submit", "etl.yaml", *words, cwd=etl).returncode == 2
+        assert titan("submit", "etl.yaml", *words)[0] == 2
+
+
+def test_a_run_is_drawn_with_its_states(titan: Titan, etl: Path) -> None:
+    titan("submit", "etl.yaml", "--wait")
+    assert titan("graph", "@last")[1] == [
+        "● extract    COMPLETED",
+        "├─╮",
+        "● │ clean-eu   COMPLETED",
+        "│ ● clean-us   FAILED",
+        "├─╯",
+        "● report     CANCELLED",
+    ]
 
 
 def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(
@@ -219,14 +243,45 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(
     assert client.list_runs(name="gate")[0].wait(WAIT_S).info["state"] == "COMPLETED"
 
 
-def test_a_run_is_drawn_with_its_states(cluster: Cluster, etl: Path) -> None:
-    cluster.titan("submit", "etl.yaml", "--wait", cwd=etl)
-    drawn = cluster.titan("graph", "@last", cwd=etl, PYTHONIOENCODING="ascii").stdout.decode().splitlines()
-    assert drawn == [
-        "o extract    COMPLETED",
-        "+-+",
-        "o | clean-eu   COMPLETED",
-        "| o clean-us   FAILED",
-        "+-+",
-        "o report     CANCELLED",
-    ]
+# The page.
+
+PAGE = ROOT / "docs" / "how-to" / "pipeline-files.md"
+
+
+def test_every_file_and_command_of_the_page_does_what_it_says(cluster: Cluster, folder: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    (folder / "scripts").mkdir()
+    for name, text in re.findall(r"^`([a-z/]+\.[a-z]+)`:\n\n```[a-z]+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        (folder / name).write_text(text)
+    seen = []
+    for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            line, _, told = part.partition("\n")
+            program, *words = line.split()
+            assert program == "titan"
+            done = cluster.titan(*words, cwd=folder, PYTHONIOENCODING="utf-8")
+            seen.append((words[0], done.returncode))
+            said = done.stdout.decode() if done.returncode == 0 else done.stderr.decode()
+            if words[0] == "submit":
+                said = re.sub(f"(COMPLETED) {TIME}", r"\1", said)
+                assert sorted(said.splitlines()) == sorted(told.splitlines())
+            else:
+                assert said == told, line
+    assert seen == [("validate", 0), ("graph", 0), ("submit", 0), ("validate", 6), ("submit", 0)]
+    found = re.findall(r"^```python\n(from titan_sdk.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (folder / "page.py").write_text(found[0])
+    done = cluster.python("page.py", cwd=folder)
+    assert (len(found), done.stdout, done.stderr) == (1, "COMPLETED\nreported\n\n", "")
+
+
+def test_the_table_of_the_page_is_that_of_the_reader() -> None:
+    rows = re.findall(r"^\| `([a-z_.-]+)` \| (.*?) \| (.*?) \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    top = [name for name, _, _ in rows[: len(TOP) + 1]]
+    assert sorted(top) == sorted([*TOP, "x-..."])
+    assert rows[len(TOP) + 1 :] == [(field.name, field.takes, field.default) for field in JOB.values()]
+
+
+def test_the_limits_of_the_page_are_those_of_the_reader() -> None:
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    limits = f"at most {FILE_BYTES_MAX >> 20} MiB, {ALIASES_MAX} aliases, {DEPTH_MAX} levels, and {VALUES_MAX:,} values"
+    assert limits in page

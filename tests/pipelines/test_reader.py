@@ -1,6 +1,7 @@
 """The reader of pipeline files: what it understands, what it refuses, and that nothing makes it hang or break."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.sources import ROOT
 from titan.model.ids import job_id_problem
 from titan.model.spec import LATER as LATER_AT_MASTER
 from titan_sdk import FileMissing, Invalid, TitanJob
@@ -147,6 +149,13 @@ def test_the_fields_are_those_of_a_job() -> None:
     known = set(vars(TitanJob("", "")))
     assert {field.job_field for field in JOB.values()} | set(LATER) == known - {"script_content"}
     assert set(TYPES_OF_JOB.values()) == {"RUN_PAYLOAD", "TASK"}
+
+
+def test_the_file_of_the_readme_can_be_read() -> None:
+    found = re.findall(
+        r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert [[job.job_id for job in read(text).jobs] for text in found] == [["extract", "report"]]
 
 
 # What it says.
