@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 
-from titan_sdk.api import Api, segment
-from titan_sdk.errors import FileMissing, Invalid
+from titan_sdk.api import segment
+from titan_sdk.artifacts import ArtifactCalls
+from titan_sdk.errors import Invalid
 from titan_sdk.idempotency import random_key
+from titan_sdk.reading import BYTES, begin_of, pieces_of, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-BYTES = "application/octet-stream"
-PIECE_BYTES = 64 * 1024
 
-
-class FileCalls(Api):
+class FileCalls(ArtifactCalls):
     """The calls of TitanClient that send files."""
 
     def upload_file(self, path: str | os.PathLike[str], name: str | None = None) -> dict[str, Any]:
@@ -27,13 +26,13 @@ class FileCalls(Api):
         Returns a dict with `name`, `sha256` and `size`. Example: ``client.upload_file("scripts/patch.py")``.
         Raises FileMissing, Invalid.
         """
-        path = _text_of(path)
-        _begin_of(path)
+        path = text_of(path)
+        begin_of(path)
         name = name or os.path.basename(path)
         if "/" in str(name):
             raise Invalid(f"name {name!r} has the character '/': give a name without folders")
         answer = self._transport.call(
-            "PUT", f"registry/{segment(name)}", body=lambda: _pieces(path), content_type=BYTES, key=random_key()
+            "PUT", f"registry/{segment(name)}", body=lambda: pieces_of(path), content_type=BYTES, key=random_key()
         )
         entry: dict[str, Any] = answer.json()
         return entry
@@ -44,8 +43,8 @@ class FileCalls(Api):
         Example: ``client.deploy_script("agents/autonomous_agent.py")``. Raises Invalid for a file that is neither
         ``.py`` nor begins with a shebang line.
         """
-        path = _text_of(path)
-        if _begin_of(path) != b"#!" and not (name or path).endswith(".py"):
+        path = text_of(path)
+        if begin_of(path) != b"#!" and not (name or path).endswith(".py"):
             raise Invalid(
                 f"{path} is no script that a job could run: it is neither .py nor begins with #!",
                 hint="upload_file keeps any other file",
@@ -59,42 +58,6 @@ class FileCalls(Api):
 
     def _put_blob(self, digest: str, content: bytes | str) -> None:
         def body() -> bytes | Iterator[bytes]:
-            return content if isinstance(content, bytes) else _pieces(content)
+            return content if isinstance(content, bytes) else pieces_of(content)
 
         self._transport.call("PUT", f"blobs/{digest}", body=body, content_type=BYTES, key=random_key())
-
-
-def _text_of(path: str | os.PathLike[str]) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError:
-        raise Invalid(f"path is {path!r}, of type {type(path).__name__}", hint="give the path of a file") from None
-
-
-def _begin_of(path: str) -> bytes:
-    import stat
-
-    try:
-        # Before it is opened: to open a pipe waits for somebody who writes into it.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise OSError("it is not a regular file")
-        with open(path, "rb") as file:
-            return file.read(2)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _pieces(path: str) -> Iterator[bytes]:
-    try:
-        with open(path, "rb") as file:
-            while piece := file.read(PIECE_BYTES):
-                yield piece
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: str, error: OSError | ValueError) -> Invalid:
-    if isinstance(error, ValueError):  # a NUL, or a lone surrogate
-        return Invalid(f"{path!a} names no file")
-    kind = FileMissing if isinstance(error, FileNotFoundError) else Invalid
-    return kind(f"{path} cannot be read: {error.strerror or error}", hint=f"looked for at {os.path.abspath(path)}")

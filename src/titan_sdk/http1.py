@@ -73,17 +73,19 @@ class Connection:
         body: bytes | Iterator[bytes] | None,
         answer_s: float,
     ) -> None:
-        """Send a request; pieces travel chunked. From here on each wait for the other side lasts `answer_s` at most.
+        """Send a request; pieces travel chunked unless `headers` say how long they are.
 
-        A server may refuse before it has read everything, and close: then its answer is there to be read, so a
-        connection that takes no more is not an error yet. Raises OSError otherwise.
+        From here on each wait for the other side lasts `answer_s` at most. A server may refuse before it has read
+        everything, and close: then its answer is there to be read, so a connection that takes no more is not an error
+        yet. Raises OSError otherwise.
         """
         self._sock.settimeout(answer_s)
+        is_sized = "Content-Length" in headers
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._authority}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if isinstance(body, bytes):
             lines.append(f"Content-Length: {len(body)}")
-        elif body is not None:
+        elif body is not None and not is_sized:
             lines.append("Transfer-Encoding: chunked")
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         try:
@@ -94,8 +96,9 @@ class Connection:
             else:
                 self._sock.sendall(head)
                 for piece in filter(None, body):
-                    self._sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
-                self._sock.sendall(b"0\r\n\r\n")
+                    self._sock.sendall(piece if is_sized else b"%x\r\n%b\r\n" % (len(piece), piece))
+                if not is_sized:
+                    self._sock.sendall(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             self._open = False
 
@@ -138,6 +141,15 @@ class Connection:
         del self._received[: at + len(end)]
         return found
 
+    def some(self, count: int) -> bytes:
+        """Return what has come, at least 1 byte and at most `count`. Raises Broken when nothing comes."""
+        if not self._received and not self.receive():
+            raise Broken("the connection was closed in the middle of an answer")
+        if len(self._received) <= count:
+            taken, self._received = self._received, bytearray()
+            return bytes(taken)
+        return self.take(count)
+
     def take(self, count: int) -> bytes:
         """Return exactly `count` bytes. Raises Broken when they do not come."""
         received = self._received
@@ -177,10 +189,13 @@ class Answer:
 
     def read(self) -> bytes:
         """Return the whole body. Raises OSError when it breaks off."""
+        length = self.headers.get("content-length", "")
+        if length.isdecimal() and self.status not in NO_BODY and "transfer-encoding" not in self.headers:
+            return self._connection.take(int(length))
         return b"".join(self.pieces())
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the body as it arrives, in one piece when its length is known. Raises OSError when it breaks off."""
+        """Yield the body as it arrives. Raises OSError when it breaks off."""
         length = self.headers.get("content-length")
         if self.status in NO_BODY:
             return
@@ -189,7 +204,11 @@ class Answer:
         elif length is None:
             yield from self._connection.rest()
         elif length.isdecimal():
-            yield self._connection.take(int(length))
+            left = int(length)
+            while left:
+                piece = self._connection.some(left)
+                left -= len(piece)
+                yield piece
         else:
             raise Broken("the connection lost its place in an answer")
 

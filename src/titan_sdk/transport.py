@@ -88,18 +88,22 @@ class Transport:
         body: Body | None = None,
         content_type: str = JSON,
         key: str = "",
+        size: int | None = None,
         wait_s: float = 0.0,
     ) -> Reply:
         """Send a request until it is answered or patience ends; return the answer.
 
-        `body`: bytes, or a function that gives it (bytes or pieces) from its beginning at each attempt. `key`: the
-        idempotency key. `wait_s`: seconds the server may take by agreement. Raises the TitanError the Master
-        answered, Unavailable when it kept asking for patience, Unreachable when nobody answered.
+        `body`: bytes, or a function that gives it (bytes or pieces) from its beginning at each attempt; `size`: how
+        many bytes the pieces are in all, if that is known. `key`: the idempotency key. `wait_s`: seconds the server
+        may take by agreement. Raises the TitanError the Master answered, Unavailable when it kept asking for
+        patience, Unreachable when nobody answered.
         """
         target = _target(path, query)
         headers = {"Accept": JSON}
         if body is not None:
             headers["Content-Type"] = content_type
+        if size is not None:
+            headers["Content-Length"] = str(size)
         if key:
             headers["Idempotency-Key"] = key
 
@@ -123,12 +127,19 @@ class Transport:
 
     def feed(self, path: str, query: Mapping[str, Any]) -> Feed:
         """Open an endless answer (server-sent events) on a connection of its own. Raises as `call` does."""
+        return self._opened(path, query, "text/event-stream")
+
+    def download(self, path: str, query: Mapping[str, Any]) -> Feed:
+        """Open an answer of any size, to be read in pieces. Raises as `call` does."""
+        return self._opened(path, query, "*/*")
+
+    def _opened(self, path: str, query: Mapping[str, Any], accept: str) -> Feed:
         target = _target(path, query)
 
         def once() -> Feed:
             line = self._connect()
             try:
-                return Feed(line, line.ask("GET", target, {"Accept": "text/event-stream"}, None, self._answer_s(0)))
+                return Feed(line, line.ask("GET", target, {"Accept": accept}, None, self._answer_s(0)))
             except BaseException:
                 line.close()
                 raise
@@ -228,17 +239,22 @@ class Transport:
 
 
 class Feed:
-    """An open endless answer. Leave its `with` block to close it."""
+    """An open answer that is read as it comes; `headers` with lower-case names. Leave its `with` block to close it."""
 
     def __init__(self, line: Line, answer: Answer) -> None:
         self._line = line
         self._answer = answer
+        self.headers = answer.headers
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._line.close()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives. Raises OSError when it breaks off."""
+        return self._answer.pieces()
 
     def lines(self) -> Iterator[bytes]:
         """Yield lines as they arrive; ends when the server ends the feed or the connection breaks."""

@@ -7,7 +7,7 @@ import itertools
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -34,6 +34,7 @@ from titan.model.wire import (
     encode_frame,
 )
 from titan.storage.blobs import BlobFiles
+from titan.storage.contents import ArtifactFiles
 from titan.storage.database import Database
 from titan.storage.journal import Journal
 from titan.storage.logs import LogFiles
@@ -162,6 +163,10 @@ class Master:
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(60)
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the Master's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
     def events(self, path: str = "/events", token: str = TOKEN, headers: dict[str, str] | None = None) -> "Events":
         """Open a feed."""
         return Events(self.port, path, token, headers or {})
@@ -180,9 +185,10 @@ class Master:
             self._stop = asyncio.Event()
             database = Database.open(f"sqlite:///{self.home / 'titan.db'}", self.home)
             blobs, logs = BlobFiles(self.home / "blobs"), LogFiles(self.home / "logs")
+            artifacts = ArtifactFiles(self.home / "artifacts")
             self.engine = Engine(database, Journal(database, blobs, logs, self.limits), self.limits)
             await self.engine.start()
-            self.gate = build_app(self.engine, blobs, logs, TOKEN, hosts=["titan.test"])
+            self.gate = build_app(self.engine, blobs, logs, artifacts, TOKEN, hosts=["titan.test"])
             listener = socket.create_server(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
             server = Server(self.gate, self.limits, self._ready.set)

@@ -161,8 +161,9 @@ def test_a_websocket_where_there_is_none_is_refused(master: Master) -> None:
 def test_the_table_says_what_a_job_may(master: Master) -> None:
     may = {name for name in ALLOWED if allows(Role.JOB, name)}
     assert set(ALLOWED) - may == {
-        "runs.retry", "registry.put", "workers.drain", "worker.link", "tokens.create", "tokens.list", "tokens.revoke",
-        "workers.invite", "workers.enrol", "workers.remove", "audit.list", "audit.verify",
+        "artifacts.delete", "runs.retry", "registry.put", "workers.drain", "worker.link", "tokens.create",
+        "tokens.list", "tokens.revoke", "workers.invite", "workers.enrol", "workers.remove", "audit.list",
+        "audit.verify",
     }  # fmt: skip
     assert not allows(Role.JOB, "a route that nobody wrote down")
     assert not allows(Role.ADMIN, "")

@@ -20,6 +20,10 @@ GROUPS = {
         "store_smembers", "store_list", "store_watch",
     ],
     "Files": ["upload_file", "deploy_script"],
+    "Artifacts": [
+        "publish_artifact", "get_artifact", "fetch_artifact", "read_artifact", "list_artifacts", "artifact_versions",
+        "delete_artifact",
+    ],
     "The client itself": ["url", "close"],
 }  # fmt: skip
 HANDLE = ["id", "name", "url", "status", "jobs", "wait", "raise_for_status", "logs", "cancel", "retry"]

@@ -403,7 +403,7 @@ def test_one_job_id_given_as_text_is_not_taken_for_its_letters(connect: Connect)
 
 
 def test_a_file_that_goes_while_it_is_sent(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("titan_sdk.files._begin_of", lambda _: b"#!")
+    monkeypatch.setattr("titan_sdk.files.begin_of", lambda _: b"#!")
     with Double() as master:
         client = connect(url=master.url)
         with pytest.raises(FileNotFoundError, match=r"gone\.py cannot be read"):

@@ -70,6 +70,15 @@ def doings(master: Master, worker: Worker, token: str) -> dict[str, Callable[[],
         digest = done(master, token, "/registry/told.py", b"print(1)", "PUT")["sha256"]
         return f"told.py {digest}"
 
+    def published() -> str:
+        digest = done(master, token, "/artifacts?key=told&name=t", b"content", "PUT")["sha256"]
+        return f"told {digest}"
+
+    def deleted() -> str:
+        published()
+        done(master, token, "/artifacts?key=told", method="DELETE")
+        return "told"
+
     def made() -> str:
         return done(master, token, "/tokens", {"name": "n", "role": "viewer"})["about"]["id"] + " viewer"
 
@@ -94,6 +103,8 @@ def doings(master: Master, worker: Worker, token: str) -> dict[str, Callable[[],
         "runs.extend": lambda: on_a_run("extend", {"jobs": [{"filename": "job.py", **waiting("b")}]}),
         "jobs.cancel": cancelled_job,
         "registry.put": registered,
+        "artifacts.put": published,
+        "artifacts.delete": deleted,
         "tokens.create": made,
         "tokens.revoke": revoked,
         "workers.invite": lambda: done(master, token, "/workers/join-tokens", {})["token"].split(".")[1],
@@ -131,6 +142,7 @@ def test_s52_what_is_refused_read_or_data_has_no_row(master: Master) -> None:
         assert master.post(f"/runs/{run}/cancel", token=viewer).status == 403
         assert master.post("/tokens", {"name": "", "role": "viewer"}).status == 422
         assert master.post("/workers/nobody/drain").status == 404
+        assert master.request("DELETE", "/artifacts?key=nothing").status == 404
         assert ask(master, "GET", "/api/v1/audit", "wrong").status == 401
         assert master.get("/audit").status == 200
         master.submit(worker.job("child"), token=job)

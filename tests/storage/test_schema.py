@@ -17,7 +17,7 @@ from tests.storage.builders import attempt_values, job_values, new_run, run_valu
 from titan.core.changes import PRIMARY_KEYS, Insert
 from titan.core.rows import AttemptRow, EdgeRow, JobRow, RunRow
 from titan.model.tokens import TokenRow
-from titan.storage import audit, blobs, journal, kv, logs, migrate, operations, queries, tokens, writes
+from titan.storage import artifacts, audit, blobs, journal, kv, logs, migrate, operations, queries, tokens, writes
 from titan.storage.connection import Connection, Statement
 from titan.storage.errors import AssertionFailed
 from titan.storage.tables import METADATA
@@ -87,6 +87,11 @@ def test_keys_of_changes_are_unique_keys() -> None:
 BLOB = {"sha256": SHA, "size": 3, "data": b"abc", "created_ms": 1}
 KEPT = {"key": "k", "body_hash": b"h", "answer": b"", "created_ms": 5, "expires_ms": 6}
 ENTRY = {"name": "a.py", "sha256": SHA, "size": 3, "updated_ms": 1}
+ARTIFACT = {
+    "key": b"report", "version": 1, "name": "r.html", "sha256": SHA, "size": 3, "created_ms": 1, "created_by": "admin",
+    "run_id": "", "job_id": "", "attempt": 0,
+}  # fmt: skip
+CONTENT = {"sha256": SHA, "size": 3, "data": b"abc"}
 VALUE = {"key": b"k", "kind": "t", "value": b"v", "expires_ms": None}
 TOKEN = {
     "token_id": "0" * 12, "name": "ci", "role": "viewer", "worker": "", "hash": bytes(32), "created_ms": 1,
@@ -133,6 +138,10 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("blobs_sha256", BLOB, {"sha256": "abc"}),
     ("blobs_size", BLOB, {"size": 4}),
     ("registry_entry", ENTRY, {"sha256": "abc"}),
+    ("artifacts_entry", ARTIFACT, {"version": 0}),
+    ("artifacts_job", ARTIFACT, {"run_id": "r"}),
+    ("artifact_contents_sha256", CONTENT, {"sha256": "abc"}),
+    ("artifact_contents_size", CONTENT, {"size": 4}),
     ("kv_key", VALUE, {"key": b""}),
     ("kv_kind", VALUE, {"kind": "x"}),
     ("kv_kind", VALUE, {"kind": "s"}),
@@ -192,7 +201,7 @@ def test_an_unknown_column_is_refused_by_name(storage: Storage) -> None:
 
 
 def statements() -> dict[str, Statement]:
-    modules = (audit, blobs, journal, kv, logs, operations, queries, tokens, writes)
+    modules = (artifacts, audit, blobs, journal, kv, logs, operations, queries, tokens, writes)
     found = {
         f"{module.__name__}.{name}": value
         for module in modules

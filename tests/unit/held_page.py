@@ -105,6 +105,7 @@ SECURITY = {
     22: "a job sees nothing of the environment that Titan was started in",
     23: "files and folders are private",
     25: "ids and names by one pattern",
+    26: "an artifact is a download and no page, and neither key nor name leads elsewhere",
     30: "a pipeline file is plain data, read within bounds: no tags, few aliases, each key once",
     31: "nothing received is unpickled, evaluated or given to a shell",
     34: "a value is passed on as it is, and never expanded",

@@ -30,11 +30,12 @@ PUBLIC = [
 
 METHODS = {
     "TitanClient": [
-        "cancel", "close", "deploy_script", "drain_worker", "events", "explain", "extend_run", "fetch_logs", "find_job",
-        "follow_logs", "get_job_status", "get_run", "list_jobs", "list_runs", "list_workers", "lookup", "retry",
-        "stats", "store_cas", "store_delete", "store_get", "store_incr", "store_list", "store_put", "store_sadd",
-        "store_smembers", "store_srem", "store_watch", "submit_dag", "submit_job", "submit_yaml", "upload_file",
-        "url", "wait", "wait_run",
+        "artifact_versions", "cancel", "close", "delete_artifact", "deploy_script", "drain_worker", "events",
+        "explain", "extend_run", "fetch_artifact", "fetch_logs", "find_job", "follow_logs", "get_artifact",
+        "get_job_status", "get_run", "list_artifacts", "list_jobs", "list_runs", "list_workers", "lookup",
+        "publish_artifact", "read_artifact", "retry", "stats", "store_cas", "store_delete", "store_get",
+        "store_incr", "store_list", "store_put", "store_sadd", "store_smembers", "store_srem", "store_watch",
+        "submit_dag", "submit_job", "submit_yaml", "upload_file", "url", "wait", "wait_run",
     ],
     "Run": ["cancel", "id", "jobs", "logs", "name", "raise_for_status", "retry", "status", "url", "wait"],
     "TitanError": ["code", "status"],

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -71,6 +71,8 @@ class Engine:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="titan-reader")
         self._shell = Shell(journal, self.read, self.live, self.links, self.book, limits, clock)
         self.live.listen(self._heard)
+        # Called with each cleaning up.
+        self.chores: list[Callable[[], Awaitable[None]]] = []
         self._housekeeping: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -251,6 +253,8 @@ class Engine:
         while True:
             try:
                 await self.clean_up()
-            except TitanError as error:
+                for chore in tuple(self.chores):
+                    await chore()
+            except (TitanError, OSError) as error:
                 LOG.info("cleaning up is put off: %s", error)  # a load lists what is left over anew
             await asyncio.sleep(CLEAN_UP_EVERY_S)

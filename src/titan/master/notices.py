@@ -8,6 +8,7 @@ from titan.model.store import (
     KeyReused,
     Operation,
     Prune,
+    PublishArtifact,
     StoreAdd,
     StoreCas,
     StoreDelete,
@@ -55,6 +56,8 @@ def data_bytes(operation: Operation) -> int:
             return len(operation.data or b"")
         case UploadFile():
             return len(operation.blob.data or b"")
+        case PublishArtifact():
+            return len(operation.data or b"")
         case StoreMany():
             return sum(COST_BYTES + data_bytes(each) for each in operation.operations)
         case Prune() | SweepStage():

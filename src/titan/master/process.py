@@ -28,6 +28,7 @@ from titan.master.engine import Engine
 from titan.master.server import Server, UnusableCertificate, tls_context
 from titan.model.limits import Limits
 from titan.storage.blobs import BlobFiles
+from titan.storage.contents import ArtifactFiles
 from titan.storage.database import Database
 from titan.storage.errors import RefusedStart
 from titan.storage.journal import Journal
@@ -83,11 +84,12 @@ async def _run(options: argparse.Namespace) -> int:
         database = Database.open(f"sqlite:///{home / 'titan.db'}", home)
         try:
             blobs, logs = BlobFiles(home / "blobs", limits.blob_inline_bytes_max), LogFiles(home / "logs")
+            artifacts = ArtifactFiles(home / "artifacts", limits.blob_inline_bytes_max)
             engine = Engine(database, Journal(database, blobs, logs, limits), limits)
             try:
                 await engine.start()
                 place = Place(options.url_elsewhere, options.fingerprint)
-                app = build_app(engine, blobs, logs, token, options.host_name, place)
+                app = build_app(engine, blobs, logs, artifacts, token, options.host_name, place)
                 server = Server(app, limits, lambda: _tell(listener, options), tls)
                 return await _serve(engine, server, listener, options)
             finally:

@@ -17,7 +17,7 @@ from titan.model.limits import Limits, change
 BURST_S = 10
 OTHER = "requests_per_s_max"
 KINDS = {
-    "submits_per_s_max": ("runs.submit", "runs.extend", "runs.retry", "blobs.put", "registry.put"),
+    "submits_per_s_max": ("runs.submit", "runs.extend", "runs.retry", "blobs.put", "registry.put", "artifacts.put"),
     "store_writes_per_s_max": (
         "store.put", "store.delete", "store.incr", "store.cas", "store.sadd", "store.srem", "store.many",
     ),

@@ -1,8 +1,9 @@
 """Who may do what: one table, keyed by the name of the route. What is not in it is refused.
 
 docs/reference/roles.md and the OpenAPI document are drawn from it.
-A job's token reads everything, uses the store, submits below its own run, and extends or cancels its own
-run and those below; that the run really lies below is checked where the run is known (`titan.master.finding`).
+A job's token reads everything, uses the store, publishes artifacts, submits below its own run, and extends or
+cancels its own run and those below; that the run really lies below is checked where the run is known
+(`titan.master.finding`).
 """
 
 from titan.model.roles import Role
@@ -40,6 +41,11 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "blobs.get": EVERYBODY,
     "registry.put": PEOPLE,
     "registry.get": READERS,
+    "artifacts.put": WRITERS,
+    "artifacts.list": READERS,
+    "artifacts.versions": READERS,
+    "artifacts.get": READERS,
+    "artifacts.delete": PEOPLE,
     "store.get": READERS,
     "store.put": WRITERS,
     "store.delete": WRITERS,
@@ -73,12 +79,18 @@ ENROLMENTS = frozenset({"workers.enrol"})
 # What a role is for, in the words of the page.
 PURPOSE: dict[Role, str] = {
     Role.VIEWER: "reads everything but tokens and the audit",
-    Role.SUBMITTER: "also submits, extends, cancels and retries runs, uploads files and writes the store",
+    Role.SUBMITTER: (
+        "also submits, extends, cancels and retries runs, uploads files, publishes and deletes artifacts, and writes "
+        "the store"
+    ),
     Role.APPROVER: "reads like a viewer; approving comes with gates",
     Role.OPERATOR: "does what a submitter does, and has workers drain or removes them",
     Role.ADMIN: "does everything; the home's own token has this role",
     Role.WORKER: "links the one worker it names, and fetches contents",
-    Role.JOB: "reads everything, uses the store, submits below its own run, extends and cancels that and those below",
+    Role.JOB: (
+        "reads everything, uses the store, publishes artifacts, submits below its own run, extends and cancels that "
+        "and those below"
+    ),
 }
 
 

@@ -27,6 +27,11 @@ class Limits:
     submit_jobs_inline_max: int = 1_000
     blob_bytes_max: int = 64 * 1024 * 1024
     blob_inline_bytes_max: int = 64 * 1024
+    artifact_bytes_max: int = 16 * 1024 * 1024 * 1024
+    artifact_key_chars_max: int = 512
+    artifact_versions_max: int = 5
+    artifacts_max: int = 100_000
+    transfers_max: int = 100
     frame_bytes_max: int = 1024 * 1024
     output_bytes_max: int = 256 * 1024
     json_depth_max: int = 32

@@ -130,6 +130,37 @@ class UploadFile(msgspec.Struct, frozen=True):
     idempotency: IdempotencyKey | None = None
 
 
+class PublishArtifact(msgspec.Struct, frozen=True):
+    """Make a content the newest version of the artifact `key`. Result: ["1", ...], see below.
+
+    First comes the number of the version, then the hashes of contents that nothing names any more, because the oldest
+    versions had to go. `data` is None when the content is a file already. With `fence` it is refused when that attempt
+    is over: what a job published late would else stand over what its next attempt has done.
+    """
+
+    key: str
+    name: str
+    sha256: str
+    size: int
+    data: bytes | None
+    now_ms: int
+    created_by: str
+    run_id: str = ""
+    job_id: str = ""
+    attempt: int = 0
+    fence: int = 0
+    idempotency: IdempotencyKey | None = None
+
+
+class DeleteArtifact(msgspec.Struct, frozen=True, gc=False):
+    """Remove one version of an artifact, or all (`version` 0). Result: how many went, then hashes as above."""
+
+    key: str
+    version: int
+    now_ms: int
+    idempotency: IdempotencyKey | None = None
+
+
 class Prune(msgspec.Struct, frozen=True, gc=False):
     """Drop what expired before `now_ms`, `rows_max` rows of a kind at most.
 
@@ -193,8 +224,8 @@ class UseEnrolment(msgspec.Struct, frozen=True, gc=False):
 
 
 Operation = (
-    StoreOperation | StoreMany | UploadBlob | RegisterFile | UploadFile | Prune | SweepStage | AppendAudit | KeepToken
-    | RevokeToken | UseEnrolment
+    StoreOperation | StoreMany | UploadBlob | RegisterFile | UploadFile | PublishArtifact | DeleteArtifact | Prune
+    | SweepStage | AppendAudit | KeepToken | RevokeToken | UseEnrolment
 )  # fmt: skip
 
 

@@ -256,6 +256,34 @@ class RegistryEntry(msgspec.Struct, frozen=True, gc=False):
     updated_at: str | None = None
 
 
+class ArtifactView(msgspec.Struct, frozen=True, gc=False):
+    """One version of an artifact. `name` is that of the file it was; the job that published it is null for people."""
+
+    key: str
+    version: int
+    name: str
+    sha256: str
+    size: int
+    created_at: str | None
+    created_by: str
+    run_id: str | None
+    job_id: str | None
+    attempt: int | None
+
+
+class ArtifactList(msgspec.Struct, frozen=True):
+    """Artifacts; `next` is to be given as `after` for the next page, null at the end."""
+
+    artifacts: list[ArtifactView]
+    next: str | None
+
+
+class ArtifactsDeleted(msgspec.Struct, frozen=True, gc=False):
+    """How many versions went."""
+
+    deleted: int
+
+
 class WorkerView(msgspec.Struct, frozen=True):
     """One worker. `connected` false: its link is gone and its leases run on.
 

@@ -6,6 +6,7 @@ A file without a row (its transaction failed) is content nobody knows; the same 
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from titan.storage.errors import ContentMissing
 from titan.storage.files import make_folder, sync_folder, write_all
 from titan.storage.tables import blobs
 
-_INCOMING = "incoming-"
+INCOMING = "incoming-"
 _GET = Statement(select(blobs.c.size, blobs.c.data).where(blobs.c.sha256 == bindparam("sha256")), "sha256")
 
 
@@ -30,7 +31,7 @@ class BlobFiles:
         make_folder(folder)
         self._folder = folder
         self.inline_bytes_max = inline_bytes_max
-        for left_over in folder.glob(_INCOMING + "*"):
+        for left_over in folder.glob(INCOMING + "*"):
             left_over.unlink()
 
     def save(self, chunks: Iterable[bytes], now_ms: int, sha256: str | None = None) -> UploadBlob:
@@ -38,7 +39,7 @@ class BlobFiles:
 
         Raises ValueError when it does not hash to `sha256`, OSError when the disk refuses.
         """
-        content = _Incoming(self._folder, self.inline_bytes_max)
+        content = Incoming(self._folder, self.inline_bytes_max)
         try:
             for chunk in chunks:
                 content.add(chunk)
@@ -76,18 +77,27 @@ class BlobFiles:
         return content
 
 
-class _Incoming:
-    """Content that arrives: kept in memory while it is small, then in a file of its own."""
+class Incoming:
+    """Content that arrives: kept in memory while it is small, then in a file of its own, which `drop` removes.
+
+    Calls from several threads take turns, so that it may be dropped while a piece is still being written.
+    """
 
     def __init__(self, folder: Path, inline_bytes_max: int) -> None:
         self.size = 0
         self.hash = hashlib.sha256()
         self._inline_bytes_max = inline_bytes_max
         self._parts: list[bytes] = []
-        self._path = folder / (_INCOMING + secrets.token_hex(16))
+        self._path = folder / (INCOMING + secrets.token_hex(16))
         self._descriptor: int | None = None
+        self._turn = threading.Lock()
 
     def add(self, chunk: bytes) -> None:
+        """Take the next piece in. Raises OSError when the disk refuses."""
+        with self._turn:
+            self._add(chunk)
+
+    def _add(self, chunk: bytes) -> None:
         self.size += len(chunk)
         self.hash.update(chunk)
         if self._descriptor is not None:
@@ -105,13 +115,17 @@ class _Incoming:
 
     def settle(self, path: Path) -> None:
         """Move the file to its place, durably."""
-        if self._descriptor is not None:
-            os.fsync(self._descriptor)
-            make_folder(path.parent)
-            self._path.replace(path)
-            sync_folder(path.parent)
+        with self._turn:
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
+                make_folder(path.parent)
+                self._path.replace(path)
+                sync_folder(path.parent)
 
     def drop(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._path.unlink(missing_ok=True)
+        """Forget it; what has settled stays. Dropping again does nothing."""
+        with self._turn:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._path.unlink(missing_ok=True)
+                self._descriptor = None

@@ -15,11 +15,13 @@ from titan.model.limits import Limits
 from titan.model.states import RunState
 from titan.model.store import (
     AppendAudit,
+    DeleteArtifact,
     IdempotencyKey,
     KeepToken,
     KeyReused,
     Operation,
     Prune,
+    PublishArtifact,
     RegisterFile,
     Result,
     RevokeToken,
@@ -36,7 +38,7 @@ from titan.model.store import (
     UploadFile,
     UseEnrolment,
 )
-from titan.storage import audit, kv, tokens
+from titan.storage import artifacts, audit, kv, tokens
 from titan.storage.connection import Connection, Statement
 from titan.storage.errors import AssertionFailed
 from titan.storage.kv import Refused
@@ -226,6 +228,8 @@ _HANDLERS: dict[type, Callable[[Connection, Any, Limits], Any]] = {
     UploadBlob: _upload,
     RegisterFile: _register,
     UploadFile: _upload_file,
+    PublishArtifact: artifacts.publish,
+    DeleteArtifact: artifacts.delete_versions,
     Prune: _prune,
     SweepStage: _sweep,
     AppendAudit: _append_audit,

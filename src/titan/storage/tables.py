@@ -280,6 +280,41 @@ registry = Table(
     sqlite_with_rowid=False,
 )
 
+artifacts = Table(
+    "artifacts",
+    METADATA,
+    _col("key", _Bytes, key=True),
+    _col("version", _Whole, key=True),
+    _col("name"),
+    _col("sha256"),
+    _col("size", _Whole),
+    _col("created_ms", _Whole),
+    _col("created_by"),
+    _col("run_id"),
+    _col("job_id"),
+    _col("attempt", _Whole),
+    _check("artifacts", "entry", "length(key) >= 1 AND version >= 1 AND length(sha256) = 64 AND size >= 0"),
+    # Who published it is known whole or not at all.
+    _check("artifacts", "job", "(run_id = '') = (job_id = '') AND (run_id = '') = (attempt = 0)"),
+    Index("artifacts_name", "name", "created_ms"),
+    Index("artifacts_sha256", "sha256"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# Contents of artifacts alone, so that a content goes with the last artifact that names it, whatever else is the same.
+artifact_contents = Table(
+    "artifact_contents",
+    METADATA,
+    _col("sha256", key=True),
+    _col("size", _Whole),
+    # NULL: the content is a file.
+    _col("data", _Bytes, null=True),
+    _check("artifact_contents", "sha256", "length(sha256) = 64"),
+    _check("artifact_contents", "size", "size >= 0 AND (data IS NULL OR length(data) = size)"),
+    sqlite_strict=True,
+)
+
 kv = Table(
     "kv",
     METADATA,

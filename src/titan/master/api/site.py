@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 
+from titan.master.artifacts import Artifacts
 from titan.master.asgi import Scope
 from titan.master.auth import Principal
 from titan.master.bodies import decode, read_body, require_type
@@ -42,6 +43,7 @@ class Site(msgspec.Struct, frozen=True):
     engine: Engine
     blobs: BlobFiles
     logs: LogFiles
+    artifacts: Artifacts
     version: str
     started_ms: int
     sessions: Sessions

@@ -24,6 +24,7 @@ def upgrade() -> None:
     _idempotency()
     _blobs()
     _registry()
+    _artifacts()
     _kv()
     _kv_sets()
     _log_index()
@@ -280,6 +281,41 @@ def _registry() -> None:
         sa.PrimaryKeyConstraint("name"),
         sqlite_strict=True,
         sqlite_with_rowid=False,
+    )
+
+
+def _artifacts() -> None:
+    op.create_table(
+        "artifacts",
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("version", WHOLE, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("size", WHOLE, nullable=False),
+        sa.Column("created_ms", WHOLE, nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("attempt", WHOLE, nullable=False),
+        sa.CheckConstraint(
+            "length(key) >= 1 AND version >= 1 AND length(sha256) = 64 AND size >= 0", name="artifacts_entry"
+        ),
+        sa.CheckConstraint("(run_id = '') = (job_id = '') AND (run_id = '') = (attempt = 0)", name="artifacts_job"),
+        sa.PrimaryKeyConstraint("key", "version"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+    op.create_index("artifacts_name", "artifacts", ["name", "created_ms"], unique=False)
+    op.create_index("artifacts_sha256", "artifacts", ["sha256"], unique=False)
+    op.create_table(
+        "artifact_contents",
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("size", WHOLE, nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=True),
+        sa.CheckConstraint("length(sha256) = 64", name="artifact_contents_sha256"),
+        sa.CheckConstraint("size >= 0 AND (data IS NULL OR length(data) = size)", name="artifact_contents_size"),
+        sa.PrimaryKeyConstraint("sha256"),
+        sqlite_strict=True,
     )
 
 

@@ -1,0 +1,157 @@
+"""Artifacts: files that jobs and people publish under a key, each publication a version of its own.
+
+The newest version is what a key means. A publication is one operation of a batch: its row, its content when that is
+small, and the end of the oldest version when the key has too many. Contents are kept once, however many versions
+have the same one, and go with the last version that names them.
+"""
+
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, insert, select, text
+
+from titan.model.artifacts import ArtifactRow
+from titan.model.limits import Limits
+from titan.model.states import LIVING_ATTEMPT_STATES
+from titan.model.store import DeleteArtifact, PublishArtifact
+from titan.storage import queries
+from titan.storage.connection import Connection, Statement
+from titan.storage.kv import Refused
+from titan.storage.queries import Page
+from titan.storage.tables import artifact_contents, artifacts
+
+_AFTER_ALL = b"\xff"  # no UTF-8 text begins with this byte
+_COLUMNS = ArtifactRow.__struct_fields__
+_row = [artifacts.c[name] for name in _COLUMNS]
+_by_key = artifacts.c.key == bindparam("k")
+_newer = artifacts.alias()
+_newest = select(func.max(_newer.c.version)).where(_newer.c.key == artifacts.c.key).scalar_subquery()
+
+_KEEP = Statement(insert(artifacts).values({name: bindparam(name) for name in _COLUMNS}), *_COLUMNS)
+_KEEP_CONTENT = Statement(
+    text(
+        "INSERT INTO artifact_contents (sha256, size, data) VALUES (:sha256, :size, :data)"
+        " ON CONFLICT (sha256) DO NOTHING"
+    ),
+    "sha256",
+    "size",
+    "data",
+)
+_VERSIONS = Statement(select(*_row).where(_by_key).order_by(artifacts.c.version.desc()), "k")
+_ONE = Statement(select(*_row).where(_by_key, artifacts.c.version == bindparam("version")), "k", "version")
+_NEWEST = Statement(select(*_row).where(_by_key).order_by(artifacts.c.version.desc()).limit(1), "k")
+_NAMED = Statement(
+    select(*_row).where(artifacts.c.name == bindparam("name")).order_by(artifacts.c.created_ms.desc()).limit(1), "name"
+)
+_LIST = Statement(
+    select(*_row)
+    .where(
+        artifacts.c.key >= bindparam("low"), artifacts.c.key > bindparam("after"), artifacts.c.key < bindparam("high")
+    )
+    .where(artifacts.c.version == _newest)
+    .order_by(artifacts.c.key)
+    .limit(bindparam("rows")),
+    "low",
+    "after",
+    "high",
+    "rows",
+)
+# All of them: no key is empty. A few milliseconds at the limit, once a publication.
+_COUNT = Statement(select(func.count()).select_from(artifacts).where(artifacts.c.key > bindparam("none")), "none")
+_DROP = Statement(delete(artifacts).where(_by_key, artifacts.c.version == bindparam("version")), "k", "version")
+_NAMED_STILL = Statement(
+    select(artifacts.c.version).where(artifacts.c.sha256 == bindparam("sha256")).limit(1), "sha256"
+)
+_DROP_CONTENT = Statement(delete(artifact_contents).where(artifact_contents.c.sha256 == bindparam("sha256")), "sha256")
+_CONTENT = Statement(
+    select(artifact_contents.c.size, artifact_contents.c.data).where(artifact_contents.c.sha256 == bindparam("sha256")),
+    "sha256",
+)
+
+
+def publish(connection: Connection, operation: PublishArtifact, limits: Limits) -> list[bool | str | None]:
+    """Carry out `PublishArtifact`."""
+    if operation.fence:
+        attempt = queries.attempt(connection, operation.fence)
+        if attempt is None or attempt.state not in LIVING_ATTEMPT_STATES:
+            raise Refused("denied", "the attempt that published this is over: what it did counts no more")
+    kept = versions(connection, operation.key)
+    oldest = kept[max(0, limits.artifact_versions_max - 1) :]
+    if not oldest and _count(connection) >= limits.artifacts_max:
+        raise Refused(
+            "conflict", f"there are {limits.artifacts_max} versions of artifacts, which is the limit: delete some"
+        )
+    version = kept[0].version + 1 if kept else 1
+    connection.change(_KEEP_CONTENT, operation.sha256, operation.size, operation.data)
+    connection.change(
+        _KEEP,
+        operation.key.encode(),
+        version,
+        operation.name,
+        operation.sha256,
+        operation.size,
+        operation.now_ms,
+        operation.created_by,
+        operation.run_id,
+        operation.job_id,
+        operation.attempt,
+    )
+    return [str(version), *_drop(connection, oldest)]
+
+
+def delete_versions(connection: Connection, operation: DeleteArtifact, _: Limits) -> list[bool | str | None]:
+    """Carry out `DeleteArtifact`."""
+    kept = versions(connection, operation.key)
+    chosen = [row for row in kept if operation.version in (0, row.version)]
+    return [str(len(chosen)), *_drop(connection, chosen)]
+
+
+def versions(connection: Connection, key: str) -> list[ArtifactRow]:
+    """Return all versions of an artifact, the newest first."""
+    return [_artifact(row) for row in connection.rows(_VERSIONS, key.encode())]
+
+
+def find(connection: Connection, key: str, version: int = 0) -> ArtifactRow | None:
+    """Return one version of an artifact, the newest for 0."""
+    row = connection.row(_ONE, key.encode(), version) if version else connection.row(_NEWEST, key.encode())
+    return None if row is None else _artifact(row)
+
+
+def find_named(connection: Connection, name: str) -> ArtifactRow | None:
+    """Return what was published last from a file called `name`."""
+    row = connection.row(_NAMED, name)
+    return None if row is None else _artifact(row)
+
+
+def page(connection: Connection, prefix: str, limit: int, after: str | None) -> Page[ArtifactRow]:
+    """Return the newest version of each artifact whose key begins with `prefix`, sorted, from behind `after` on."""
+    low = prefix.encode()
+    found = connection.rows(_LIST, low, (after or "").encode(), low + _AFTER_ALL, limit + 1)
+    rows = [_artifact(row) for row in found[:limit]]
+    return Page(rows, rows[-1].key if len(found) > limit else None)
+
+
+def content(connection: Connection, sha256: str) -> tuple[int, bytes | None] | None:
+    """Return size and data of a content, data None when it is a file; None when there is none."""
+    row = connection.row(_CONTENT, sha256)
+    return None if row is None else (row[0], row[1])
+
+
+def _count(connection: Connection) -> int:
+    row = connection.row(_COUNT, b"")
+    return 0 if row is None else int(row[0])
+
+
+def _drop(connection: Connection, rows: list[ArtifactRow]) -> list[bool | str | None]:
+    """Drop versions, and the contents that nothing names any more; return the hashes of those."""
+    for row in rows:
+        connection.change(_DROP, row.key.encode(), row.version)
+    gone: list[bool | str | None] = []
+    for sha256 in dict.fromkeys(row.sha256 for row in rows):
+        if connection.row(_NAMED_STILL, sha256) is None:
+            connection.change(_DROP_CONTENT, sha256)
+            gone.append(sha256)
+    return gone
+
+
+def _artifact(values: Any) -> ArtifactRow:
+    return ArtifactRow(values[0].decode(), *values[1:])
