@@ -9,6 +9,7 @@ from tests.acceptance.cluster import Cluster, port_is_free
 from titan_sdk import TitanClient
 
 PAGE_PORT = 9090
+EXAMPLES_SLOTS = 2
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,13 @@ def page_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A plain cluster on any port."""
     yield from _living(Cluster(tmp_path_factory.mktemp("home"), "--port", "0", "--slots", "4"))
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The examples' cluster: plain, as their READMEs have it."""
+    home = tmp_path_factory.mktemp("examples-home")
+    yield from _living(Cluster(home, "--port", "0", "--slots", str(EXAMPLES_SLOTS)))
 
 
 @pytest.fixture

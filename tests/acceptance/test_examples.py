@@ -3,63 +3,14 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, JoinedWorker, bare_environment
-from tests.unit.sources import ROOT
+from tests.acceptance.cluster import Cluster, JoinedWorker
+from tests.acceptance.conftest import EXAMPLES_SLOTS
+from tests.acceptance.examples import EXAMPLES, WAIT_S, Example, run
 from titan_sdk import TitanJob
-
-EXAMPLES = ROOT / "examples"
-SLOTS = 2
-WAIT_S = 60
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("examples-home"), "--port", "0", "--slots", str(SLOTS))
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()
-
-
-class Example:
-    """`python examples/SCRIPT` in another terminal."""
-
-    def __init__(self, cluster: Cluster, script: str, *arguments: str) -> None:
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / script), *arguments],
-            env=bare_environment(cluster.home),
-            cwd=cluster.home,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def wait_said(self, text: str) -> None:
-        """Return once it has printed a line with this text."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if text in line:
-                return
-        pytest.fail(f"it ended with {self.process.wait()} and never said {text!r}: {self.lines}")
-
-    def ended(self) -> tuple[int, str]:
-        """Return its exit code and all it printed."""
-        with self.process as process:
-            self.lines.append(process.communicate(timeout=WAIT_S)[0])
-        return process.returncode, "".join(self.lines)
-
-
-def run(cluster: Cluster, script: str, *arguments: str) -> tuple[int, str]:
-    return Example(cluster, script, *arguments).ended()
 
 
 def test_dynamic_switch_goes_deep_on_an_idle_cluster(examples: Cluster) -> None:
@@ -69,7 +20,7 @@ def test_dynamic_switch_goes_deep_on_an_idle_cluster(examples: Cluster) -> None:
 
 
 def test_dynamic_switch_takes_the_fast_way_on_a_full_one(examples: Cluster, tmp_path: Path) -> None:
-    gates = [tmp_path / f"gate_{n}" for n in range(SLOTS)]
+    gates = [tmp_path / f"gate_{n}" for n in range(EXAMPLES_SLOTS)]
     for gate in gates:
         os.mkfifo(gate)
     hold = "import sys; print('here', flush=True); open(sys.argv[1]).read()"

@@ -1,0 +1,47 @@
+"""Run an example as its README says."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.acceptance.cluster import Cluster, bare_environment
+from tests.unit.sources import ROOT
+
+EXAMPLES = ROOT / "examples"
+WAIT_S = 60
+
+
+class Example:
+    """`python examples/SCRIPT` in another terminal."""
+
+    def __init__(self, cluster: Cluster, script: str, *arguments: str, **environ: str) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / script), *arguments],
+            env=bare_environment(cluster.home, **environ),
+            cwd=cluster.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait_said(self, text: str) -> None:
+        """Return once it has printed a line with this text."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if text in line:
+                return
+        pytest.fail(f"it ended with {self.process.wait()} and never said {text!r}: {self.lines}")
+
+    def ended(self) -> tuple[int, str]:
+        """Return its exit code and all it printed."""
+        with self.process as process:
+            self.lines.append(process.communicate(timeout=WAIT_S)[0])
+        return process.returncode, "".join(self.lines)
+
+
+def run(cluster: Cluster, script: str, *arguments: str, **environ: str) -> tuple[int, str]:
+    """Return its exit code and all it printed, both streams."""
+    return Example(cluster, script, *arguments, **environ).ended()
