@@ -57,8 +57,23 @@ def encode(document: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        why = "it holds a lone surrogate, which is not text" if isinstance(error, UnicodeError) else error
-        raise Invalid(f"this cannot be sent: {why}", hint="give text, numbers, lists and dicts") from None
+        for name, value in document.items():
+            try:
+                json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+            except (TypeError, ValueError) as wrong:
+                raise Invalid(f"{name} cannot be sent: {why_not(value, wrong)}") from None
+        raise Invalid(f"this cannot be sent: {error}", hint="give text, numbers, lists and dicts") from None
+
+
+def why_not(value: Any, error: Exception) -> str:
+    """Return why `value`, at which JSON's encoder raised `error`, cannot be sent, and what to give instead."""
+    if isinstance(error, UnicodeError):
+        return "it holds a lone surrogate, which is not text; leave it out"
+    if isinstance(value, (bytes, bytearray)):
+        return f"it is {bytes(value)!r}, of type {type(value).__name__}; give text"
+    if isinstance(value, float):
+        return f"it is {value}; give a finite number"
+    return f"it is or holds what JSON has no word for ({str(error).rstrip('.')}); give text, numbers or lists"
 
 
 def seconds(name: str, value: Any) -> None:

@@ -100,7 +100,9 @@ def _typed(value: Any, what: str) -> dict[str, Any]:
         return {"value": value, "kind": "text"}
     if not isinstance(value, (bytes, bytearray, memoryview)):
         name = type(value).__name__
-        raise Invalid(f"{what} is of type {name}: the store keeps text or bytes", hint=f"str({what}), or JSON text")
+        raise Invalid(
+            f"{what} is {value!r}, of type {name}: the store keeps text or bytes", hint=f"str({what}), or JSON text"
+        )
     from base64 import b64encode
 
     return {"value": b64encode(value).decode(), "kind": "bytes"}

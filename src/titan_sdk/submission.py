@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from titan_sdk.api import why_not
 from titan_sdk.errors import FileMissing, Invalid
 from titan_sdk.job import GENERAL, TitanJob
 from titan_sdk.scripts import Scripts
@@ -255,22 +256,12 @@ def _mended(document: dict[str, Any], encode: Callable[[Any], str], problems: Pr
         try:
             encode(value).encode()
         except (TypeError, ValueError) as error:
-            message = f"{field} cannot be sent: {_why_not(value, error)}"
+            message = f"{field} cannot be sent: {why_not(value, error)}"
             problems.append({"code": "invalid", "message": message, "job_id": ascii(job_id)[1:-1], "field": field})
             mended[field] = BROKEN
         else:
             mended[field] = value
     return mended
-
-
-def _why_not(value: Any, error: Exception) -> str:
-    if isinstance(error, UnicodeError):
-        return "it holds a lone surrogate, which is not text; leave it out"
-    if isinstance(value, (bytes, bytearray)):
-        return f"it is {bytes(value)!r}, of type {type(value).__name__}; give text"
-    if isinstance(value, float):
-        return f"it is {value}; give a finite number"
-    return f"it is or holds what JSON has no word for ({str(error).rstrip('.')}); give text, numbers or lists"
 
 
 def _problem(job: TitanJob, field: str, message: str) -> dict[str, str]:

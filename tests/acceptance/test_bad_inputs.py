@@ -59,7 +59,7 @@ TABLE = (
     bad(
         "ps --limit 0",
         2,
-        "titan: Invalid value for '--limit': 0 is not in the range 1<=x<=1000.\nNext: titan ps --help\n",
+        "titan: Invalid value for '--limit': 0 is out of range: give 1 to 1000.\nNext: titan ps --help\n",
     ),
     bad(
         "ps --state RUNNIN",
@@ -80,7 +80,7 @@ TABLE = (
     bad(
         "store incr k many",
         2,
-        "titan: Invalid value for '[BY]': 'many' is not a valid integer.\nNext: titan store incr --help\n",
+        "titan: Invalid value for '[BY]': 'many' is no whole number.\nNext: titan store incr --help\n",
     ),
     bad("store put k", 2, "titan: give either VALUE or --file\nNext: titan store put --help\n"),
     # Not found
@@ -182,7 +182,7 @@ TABLE = (
     bad(
         "up --port 0",
         6,
-        "titan: TITAN_LIMIT_WAITS_MAX='many' is not a positive number: give one, or unset it\n",
+        "titan: TITAN_LIMIT_WAITS_MAX='many' is no positive whole number: give one, or unset it\n",
         TITAN_LIMIT_WAITS_MAX="many",
     ),
     bad(

@@ -27,7 +27,7 @@ def test_an_ordinary_id_has_no_problem(job_id: str) -> None:
     ("job_id", "named"),
     [
         ("", "is empty"),
-        ("x" * 129, "129 characters: at most 128"),
+        ("x" * 129, "129 characters: give at most 128"),
         ("-rf", "begins with '-'"),
         ("..", "begins with '.'"),
         ("a/b", "'/'"),

@@ -72,9 +72,9 @@ def given(certificate: Path, key: Path, now: dt.datetime) -> Files:
             f"{error.filename} cannot be read: {error.strerror}",
             hint="--tls-cert takes the certificate with its chain, --tls-key its key, both in PEM",
         ) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError):
         raise Invalid(
-            f"{certificate} and {key} are no certificate and key: {error}",
+            f"{certificate} and {key} are no certificate and key that can be read",
             hint="give both in PEM, the key without a password",
         ) from None
     if secret.public_key() != shown.public_key():

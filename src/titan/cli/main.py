@@ -5,6 +5,7 @@ Nothing here imports a command before it is called, so that `titan ps` does not 
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,7 @@ COMMANDS = (
     "worker", "token", "audit",
 )  # fmt: skip
 
+_RANGE = re.compile(r"is not in the range ([0-9.]+)<=x<=([0-9.]+)\.")
 # Words that people bring from other tools; anything else is compared letter by letter.
 SYNONYMS = {
     "apply": "submit",
@@ -125,6 +127,20 @@ def _report(error: Exception, typed: list[str]) -> int:
     return code
 
 
+def _plain(message: str) -> str:
+    """Return click's words about a number as people say them."""
+    message = message.replace("is not a valid integer range.", "is no whole number.")
+    message = message.replace("is not a valid integer.", "is no whole number.")
+    message = message.replace("is not a valid float range.", "is no number.").replace(
+        " is not a valid float.", "is no number."
+    )
+    return _RANGE.sub(lambda found: f"is out of range: give {_end(found[1])} to {_end(found[2])}.", message)
+
+
+def _end(number: str) -> str:
+    return f"{float(number):.12g}"
+
+
 def _told(error: Exception) -> dict[str, Any]:
     if isinstance(error, TitanError):
         return {
@@ -136,7 +152,7 @@ def _told(error: Exception) -> dict[str, Any]:
         }
     if isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "titan"
-        message, hint, code = error.format_message(), f"{path} --help", error.exit_code
+        message, hint, code = _plain(error.format_message()), f"{path} --help", error.exit_code
         return {"code": "usage", "message": message, "hint": hint, "problems": [], "exit_code": code}
     message = f"a fault of Titan itself: {type(error).__name__}: {error}"
     hint = "the same command with --debug shows where; please report it"

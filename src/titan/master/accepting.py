@@ -239,7 +239,10 @@ async def _resolve(submission: Submission, files: Files, turns: Turns) -> dict[s
     for place, job in enumerate(submission.jobs):
         if job.script:
             if job.script not in submission.blobs and job.script not in files.present:
-                message = f"the content of {shown(job.filename)} (SHA-256 {job.script}) was not sent and is not here"
+                message = (
+                    f"the content of {shown(job.filename)} (SHA-256 {job.script}) was not sent and is not here: "
+                    f"PUT it to /api/v1/blobs/{job.script} first"
+                )
                 submission.add(Problem("file_not_found", message, job.job_id, "script"))
         elif job.filename in files.named:
             submission.jobs[place] = msgspec.structs.replace(job, script=files.named[job.filename][0])
@@ -254,7 +257,9 @@ async def _resolve(submission: Submission, files: Files, turns: Turns) -> dict[s
 
 def _missing(filename: str, job_id: str) -> Problem:
     name = shown(base_name(filename))
-    message = f"file {shown(filename)} came without content and the Master's registry has no {name}"
+    message = (
+        f"file {shown(filename)} came without content and the Master's registry has no {name}: send it, or put it there"
+    )
     return Problem("file_not_found", message, job_id, "filename")
 
 

@@ -21,6 +21,7 @@ from titan.model.wire import (
     decode_worker_frame,
     encode_frame,
 )
+from titan.model.wording import reworded
 
 CLOSE_S_MAX = 2.0
 UNKEPT_BYTES_MAX = 2 * 1024 * 1024
@@ -32,6 +33,7 @@ TEXT_CHARS_MAX = 256
 DETAIL_CHARS_MAX = 4_096
 FENCE_MAX = 2**63 - 1
 NUMBER_MAX = 2**53
+_AT_MOST_TEXT = f"{TEXT_CHARS_MAX} characters at most"
 LOG = logging.getLogger("titan.master")
 
 
@@ -169,11 +171,11 @@ async def say_goodbye(socket: Socket, fault: LinkFault) -> None:
 def decode(frame: bytes, bytes_max: int) -> list[WorkerMessage]:
     """Return the messages of one frame. Raises LinkFault for anything that is not one."""
     if len(frame) > bytes_max:
-        raise LinkFault(CLOSE_BAD_FRAME, f"a frame of {len(frame)} bytes: at most {bytes_max} are taken")
+        raise LinkFault(CLOSE_BAD_FRAME, f"a frame of {len(frame)} bytes: send at most {bytes_max}")
     try:
         messages = decode_worker_frame(frame)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise LinkFault(CLOSE_BAD_FRAME, str(error)) from None
+        raise LinkFault(CLOSE_BAD_FRAME, reworded(str(error), "frame")) from None
     for message in messages:
         if isinstance(message, Ended):
             _check_ended(message)
@@ -183,7 +185,7 @@ def decode(frame: bytes, bytes_max: int) -> list[WorkerMessage]:
 def check_hello(hello: WorkerMessage | None) -> Hello:
     """Return the first message of a link. Raises LinkFault when it is no hello that can be taken."""
     if not isinstance(hello, Hello):
-        raise LinkFault(CLOSE_BAD_FRAME, "the first message is no hello")
+        raise LinkFault(CLOSE_BAD_FRAME, "the first message is no hello: say hello first")
     if hello.protocol != PROTOCOL:
         text = f"the worker speaks protocol {hello.protocol}, this Master {PROTOCOL}: install the same version"
         raise LinkFault(CLOSE_PROTOCOL, text)
@@ -192,33 +194,41 @@ def check_hello(hello: WorkerMessage | None) -> Hello:
         problem = problem or job_id_problem(tag, "capability")
     if problem:
         raise LinkFault(CLOSE_BAD_FRAME, problem)
-    texts = (hello.incarnation, hello.predecessor, hello.boot_id, hello.version, hello.host, *hello.devices)
     fences = [held.fence for held in hello.attempts]
-    fits = (
-        max(map(len, texts)) <= TEXT_CHARS_MAX
-        and len(hello.capabilities) <= CAPABILITIES_MAX
-        and len(hello.devices) <= DEVICES_MAX
-        and 0 <= hello.slots <= SLOTS_MAX
-        and 0 <= hello.pid <= NUMBER_MAX
-        and 0 <= hello.epoch_seen <= NUMBER_MAX
-        and all(0 < fence <= FENCE_MAX for fence in fences)
-        and len(set(fences)) == len(fences)
-    )
-    if not fits:
-        raise LinkFault(CLOSE_BAD_FRAME, "the hello holds a value that is out of range")
+    texts = {name: getattr(hello, name) for name in ("incarnation", "predecessor", "boot_id", "version", "host")}
+    fits = {name: (len(text) <= TEXT_CHARS_MAX, _AT_MOST_TEXT) for name, text in texts.items()} | {
+        "devices": (
+            len(hello.devices) <= DEVICES_MAX and max(map(len, hello.devices), default=0) <= TEXT_CHARS_MAX,
+            f"{DEVICES_MAX} of {TEXT_CHARS_MAX} characters at most",
+        ),
+        "capabilities": (len(hello.capabilities) <= CAPABILITIES_MAX, f"{CAPABILITIES_MAX} at most"),
+        "slots": (0 <= hello.slots <= SLOTS_MAX, f"0 to {SLOTS_MAX}"),
+        "pid": (0 <= hello.pid <= NUMBER_MAX, f"0 to {NUMBER_MAX}"),
+        "epoch_seen": (0 <= hello.epoch_seen <= NUMBER_MAX, f"0 to {NUMBER_MAX}"),
+        "attempts": (
+            all(0 < fence <= FENCE_MAX for fence in fences) and len(set(fences)) == len(fences),
+            f"each once, with a fence of 1 to {FENCE_MAX}",
+        ),
+    }
+    _require("the hello", fits)
     return hello
 
 
 def _check_ended(ended: Ended) -> None:
-    fits = (
-        abs(ended.exit_code) < 2**31
-        and 0 <= ended.signal < 256
-        and 0 <= ended.log_bytes <= NUMBER_MAX
-        and (ended.cause == "" or ended.cause in CAUSES)
-        and len(ended.detail) <= DETAIL_CHARS_MAX
-    )
-    if not fits:
-        raise LinkFault(CLOSE_BAD_FRAME, "an end that holds a value out of range")
+    fits = {
+        "exit_code": (abs(ended.exit_code) < 2**31, "31 bits and a sign"),
+        "signal": (0 <= ended.signal < 256, "0 to 255"),
+        "log_bytes": (0 <= ended.log_bytes <= NUMBER_MAX, f"0 to {NUMBER_MAX}"),
+        "cause": (ended.cause == "" or ended.cause in CAUSES, "a known one, or none"),
+        "detail": (len(ended.detail) <= DETAIL_CHARS_MAX, f"{DETAIL_CHARS_MAX} characters at most"),
+    }
+    _require(f"the end of {ended.fence}", fits)
+
+
+def _require(what: str, fits: dict[str, tuple[bool, str]]) -> None:
+    for name, (does, allowed) in fits.items():
+        if not does:
+            raise LinkFault(CLOSE_BAD_FRAME, f"{what} has {name} out of range: give {allowed}")
 
 
 def _this_task() -> "asyncio.Task[None]":

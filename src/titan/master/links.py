@@ -294,7 +294,7 @@ class WorkerLinks:
             case Returned():
                 return report(AttemptReturned(name, incarnation, message.fence, message.reason[:REASON_CHARS_MAX]))
             case _:
-                raise LinkFault(CLOSE_BAD_FRAME, f"{type(message).__name__} is not expected here")
+                raise LinkFault(CLOSE_BAD_FRAME, f"a second {type(message).__name__.lower()} came: say it once")
 
     def _output(self, link: Link, said: Output | Dropped, chunks: list[LogChunk]) -> None:
         length = _length(said, self._core.limits)
@@ -339,11 +339,13 @@ def _length(said: Output | Dropped, limits: Limits) -> int:
     """Return how much of a log `said` is about. Raises LinkFault for more than can be."""
     if isinstance(said, Dropped):
         if not 0 < said.length <= OFFSET_MAX or said.offset > OFFSET_MAX:
-            raise LinkFault(CLOSE_BAD_FRAME, f"{said.length} bytes dropped at {said.offset} are no part of a log")
+            raise LinkFault(
+                CLOSE_BAD_FRAME, f"{said.length} bytes dropped at {said.offset} are no part of a log: give what is"
+            )
         return said.length
     size = len(said.data)
     if size > limits.output_bytes_max:
-        raise LinkFault(CLOSE_BAD_FRAME, f"an output of {size} bytes: at most {limits.output_bytes_max}")
+        raise LinkFault(CLOSE_BAD_FRAME, f"an output of {size} bytes: send at most {limits.output_bytes_max}")
     return size
 
 

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 from litestar import Request, Response
@@ -79,10 +80,10 @@ def too_large(what: str, limit: int, variable: str, hint: str = "") -> TitanErro
     return error_of("too_large", text, hint=f"{hint}; {change}" if hint else change)
 
 
-def translate(error: Exception, request_id: str, path: str = "") -> TitanError:
+def translate(error: Exception, request_id: str, path: str = "", query: str = "") -> TitanError:
     """Return `error` as one of the tree. What is not ours is logged with its traceback and told as `internal`.
 
-    `path` is that of the request as it was sent, for an error that speaks of it.
+    `path` and `query` are those of the request as they were sent, for an error that speaks of them.
     """
     if isinstance(error, TitanError):
         ours = error
@@ -91,7 +92,7 @@ def translate(error: Exception, request_id: str, path: str = "") -> TitanError:
     elif isinstance(error, ReadTimedOut):
         ours = Unavailable("this read took too long and was cut", hint="ask for less at once", retry_after_s=1.0)
     elif isinstance(error, HTTPException) and error.status_code < 500:
-        ours = _of_framework(error, path)
+        ours = _of_framework(error, path, query)
     else:
         ours = Internal("the Master failed on this request; nothing is known to be wrong with what you sent")
     ours.request_id = request_id
@@ -115,7 +116,8 @@ def encode(error: TitanError) -> tuple[int, dict[str, str], bytes]:
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer a request whose handler raised: the framework's one exception handler."""
-    ours = translate(error, request_id_of(request.scope), request.scope["raw_path"].decode("latin-1"))
+    path, query = (request.scope[part].decode("latin-1") for part in ("raw_path", "query_string"))
+    ours = translate(error, request_id_of(request.scope), path, query)
     status, headers, body = encode(ours)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["allow"] = _allowed(error)
@@ -139,7 +141,7 @@ def request_id_of(scope: Scope) -> str:
     return str(state["request_id"])
 
 
-def _of_framework(error: HTTPException, path: str) -> TitanError:
+def _of_framework(error: HTTPException, path: str, query: str) -> TitanError:
     if error.status_code == 404 and "%2f" in path.lower():
         hint = "a run and its job together are looked up: GET /api/v1/jobs/lookup?id=RUN/JOB"
         return NotFound(f"{shown(path)} names nothing: no id and no name has a '/' in it", hint=hint)
@@ -148,7 +150,7 @@ def _of_framework(error: HTTPException, path: str) -> TitanError:
     if error.status_code == 405:
         return HttpError(405, f"this route does not have that method: use {_allowed(error)}")
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        problems = [_of_parameter(part) for part in error.extra if isinstance(part, dict)]
+        problems = [_of_parameter(part, query) for part in error.extra if isinstance(part, dict)]
         if problems:
             return invalid(problems, "the request cannot be accepted")
     detail = error.detail or "the request cannot be accepted"
@@ -163,9 +165,10 @@ def _allowed(error: HTTPException) -> str:
     return ", ".join(sorted(set(named) - {"OPTIONS"}))
 
 
-def _of_parameter(part: Mapping[str, Any]) -> Problem:
+def _of_parameter(part: Mapping[str, Any], query: str) -> Problem:
     key, message = str(part.get("key", "")), str(part.get("message", "not acceptable"))
-    return Problem(code="invalid", message=reworded(message, key), field=key)
+    sent = parse_qs(query, keep_blank_values=True).get(key, [])
+    return Problem(code="invalid", message=reworded(message, key, shown(sent[-1]) if sent else ""), field=key)
 
 
 def _listed(problem: Problem) -> dict[str, str]:

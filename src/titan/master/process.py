@@ -143,7 +143,8 @@ def _token(home: Path) -> str:
         token = path.read_text("ascii").strip()
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        raise Refused(f"{path} holds no token ({error}): titan up makes one") from None
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise Refused(f"{path} holds no token ({why}): start with titan up, which makes one") from None
     if mode & 0o077:
         raise Refused(f"{path} can be read by others (mode {mode & 0o777:o}): chmod 600 {path}")
     if len(token) < 32:

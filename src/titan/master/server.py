@@ -27,6 +27,7 @@ GRACE_S = 2
 HANDSHAKE_S_MAX = 10.0
 HANDSHAKES_MAX = 200
 HEAD_S_MAX = 10.0
+MESSAGE_TOO_BIG = 1009  # of RFC 6455
 # Out of descriptors: some are freed while this passes.
 ACCEPT_AGAIN_S = 0.1
 LOG = logging.getLogger("titan.master")
@@ -45,7 +46,9 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        why = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, ssl.SSLError):  # its own words name lines of OpenSSL's source
+            why = "it is not PEM, or the key is not its own"
         raise UnusableCertificate(f"{certificate} with the key {key} cannot be used: {why}") from None
     return context
 
@@ -156,6 +159,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return response
 
         self.conn.reject = guarded  # type: ignore[method-assign]
+        fail = self.conn.fail
+
+        def told(code: int, reason: str = "") -> None:
+            fail(code, f"{reason}: send less at once" if code == MESSAGE_TOO_BIG else reason)
+
+        self.conn.fail = told  # type: ignore[method-assign]
 
     async def send(self, message: Any) -> None:
         """Send; a refusal in words is the end of the handshake, or an error would be logged for each."""

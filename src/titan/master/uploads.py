@@ -32,9 +32,7 @@ async def receive_blob(
     except TimeoutError:
         raise Invalid(f"nothing arrived for {STALLED_S:g} s: send it again") from None
     except ValueError:
-        raise Invalid(
-            f"the body does not have the SHA-256 {sha256}: it was damaged on its way, or read twice"
-        ) from None
+        raise Invalid(f"the body does not have the SHA-256 {sha256}: send it again, or correct the hash") from None
     except OSError as error:
         why = error.strerror or "the disk refuses"
         raise StorageFull(f"the content could not be kept: {why}", hint="free some space and send it again") from error

@@ -22,7 +22,7 @@ def job_id_problem(text: str, what: str = "job id") -> str | None:
     if not text:
         return f"{what} is empty: give 1 to {JOB_ID_CHARS_MAX} characters of A-Z a-z 0-9 . _ -"
     if len(text) > JOB_ID_CHARS_MAX:
-        return f"{what} {shown(text)} has {len(text)} characters: at most {JOB_ID_CHARS_MAX} are allowed"
+        return f"{what} {shown(text)} has {len(text)} characters: give at most {JOB_ID_CHARS_MAX}"
     bad = _BAD_ID_CHARACTER.search(text)
     if bad is None:
         return f"{what} {shown(text)} begins with {text[0]!r}: begin with a letter or a digit"

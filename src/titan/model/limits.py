@@ -78,14 +78,15 @@ class Limits:
                 import difflib
 
                 near = difflib.get_close_matches(variable, defaults, 1) or sorted(defaults)
-                raise ValueError(f"{variable} is no limit: did you mean {near[0]}?")
+                raise ValueError(f"{variable} is no limit: did you mean {near[0]}? Set that, or unset it")
             name, default = defaults[variable]
             try:
                 value = type(default)(text)
             except ValueError:
                 value = 0
             if not 0 < value < math.inf:
-                raise ValueError(f"{variable}={text!r} is not a positive number: give one, or unset it")
+                kind = "whole number" if type(default) is int else "number"
+                raise ValueError(f"{variable}={text!r} is no positive {kind}: give one, or unset it")
             changed[name] = value
         return dataclasses.replace(cls(), **changed)
 

@@ -10,6 +10,7 @@ _TYPES = {
     "array": "a list",
     "object": "an object",
     "null": "null",
+    "None": "null",
 }
 _PLACE = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(.+)`, got `(.+)`")
@@ -40,7 +41,7 @@ def reworded(text: str, what: str, got: str = "") -> str:
     if "out of range" in said:
         return f"{where} is a number out of range: give a smaller one"
     if said == "Input data was truncated":
-        return f"{where} ends too early: send the whole JSON document"
+        return f"{where} ends too early, or holds a lone surrogate: send it whole"
     if "codec can't decode" in said:
         return f"{where} holds bytes that are no UTF-8: send JSON in UTF-8"
     return f"{where} cannot be read, correct it: {said}"

@@ -34,7 +34,7 @@ class Frames:
             return None
         data: bytes | None = message.get("bytes")
         if data is None:
-            raise LinkFault(CLOSE_BAD_FRAME, "a frame of text came: frames are msgpack")
+            raise LinkFault(CLOSE_BAD_FRAME, "a frame of text came: send msgpack")
         return data
 
     async def send(self, frame: bytes) -> None:

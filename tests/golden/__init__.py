@@ -1,0 +1,1 @@
+"""Bad inputs and the whole text each is answered with."""
