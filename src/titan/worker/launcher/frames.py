@@ -30,7 +30,7 @@ STAGE_FOLDER = 2
 STAGE_EXEC = 3
 
 _LENGTH = struct.Struct("<I")
-_START = struct.Struct("<BQQQQ?II")
+_START = struct.Struct("<BQQQQ??II")
 _STOP = struct.Struct("<BQBI")
 _RENEWED = struct.Struct("<BQ")
 _RECORD = struct.Struct("<BQ")
@@ -47,10 +47,11 @@ class Start:
     """Run `argv` in `cwd` with exactly `env` ("NAME=value" entries).
 
     `timeout_ms`, and `lease_term_ms` and `lease_kill_ms` after the last answered renewal, are 0 for never.
-    `reap`: strangers that fall to it are reaped by a shim above it.
+    `reap`: strangers that fall to it are reaped by a shim above it. `warm`: `argv` is a Python and its script, and a
+    fork of the launcher may become that.
     """
 
-    __slots__ = ("argv", "cwd", "env", "fence", "lease_kill_ms", "lease_term_ms", "reap", "timeout_ms")
+    __slots__ = ("argv", "cwd", "env", "fence", "lease_kill_ms", "lease_term_ms", "reap", "timeout_ms", "warm")
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Start:
         lease_term_ms: int = 0,
         lease_kill_ms: int = 0,
         reap: bool = False,
+        warm: bool = False,
     ) -> None:
         self.fence = fence
         self.cwd = cwd
@@ -71,6 +73,7 @@ class Start:
         self.lease_term_ms = lease_term_ms
         self.lease_kill_ms = lease_kill_ms
         self.reap = reap
+        self.warm = warm
 
 
 class Stop:
@@ -134,6 +137,7 @@ def encode_order(order: Order) -> bytes:
             order.lease_term_ms,
             order.lease_kill_ms,
             order.reap,
+            order.warm,
             len(order.argv),
             len(order.env),
         )
@@ -170,7 +174,7 @@ def _decode(body: bytes) -> Order:
         return Renewed(_RENEWED.unpack(body)[1])
     if kind == RECORD:
         return Record(_RECORD.unpack(body)[1])
-    _, fence, timeout_ms, lease_term_ms, lease_kill_ms, reap, argc, envc = _START.unpack_from(body)
+    _, fence, timeout_ms, lease_term_ms, lease_kill_ms, reap, warm, argc, envc = _START.unpack_from(body)
     texts = []
     at = _START.size
     for _ in range(1 + argc + envc):
@@ -178,7 +182,7 @@ def _decode(body: bytes) -> Order:
         at = begin + _LENGTH.unpack_from(body, at)[0]
         texts.append(body[begin:at])
     argv, env = texts[1 : 1 + argc], texts[1 + argc :]
-    return Start(fence, texts[0], argv, env, timeout_ms, lease_term_ms, lease_kill_ms, reap)
+    return Start(fence, texts[0], argv, env, timeout_ms, lease_term_ms, lease_kill_ms, reap, warm)
 
 
 def encode_report(report: Report) -> bytes:

@@ -18,9 +18,11 @@ import select
 import time
 
 from titan.worker.launcher import frames, record, tree
+from titan.worker.launcher.become import Become, Program
 from titan.worker.launcher.bootclock import BootTimer
 from titan.worker.launcher.frames import Record, Report, Start, Stop, boot_ms
 from titan.worker.launcher.oom import OomCounter
+from titan.worker.launcher.server import Server, Unfit
 from titan.worker.launcher.spawn import Spawner, become_subreaper, read_failure
 
 LEFTOVER_GRACE_MS = 500
@@ -84,8 +86,21 @@ class Launcher:
         for descriptor in (control, self._deaths, self._timer.descriptor):
             self._poll.register(descriptor, select.EPOLLIN)
 
-    def run(self) -> None:
-        """Serve until the worker is gone; every process of every job is gone when this returns."""
+    def run(self) -> Become | None:
+        """Serve until the worker is gone; every process of every job is gone when this returns.
+
+        It returns in forks too, which are told what to become.
+        """
+        try:
+            self._serve()
+        except Become as become:
+            # Before anything of the job takes their numbers.
+            self._control.close()
+            self._poll.close()
+            return become.with_traceback(None)
+        return None
+
+    def _serve(self) -> None:
         while True:
             self._timer.set(self._next_deadline())
             for descriptor, _ in self._poll.poll():
@@ -351,17 +366,35 @@ class Launcher:
         tree.kill_all_children()
 
 
-def main(control: int, recording: int = -1) -> None:
-    """Run a launcher for the worker at the other end of `control`; `recording` is its record, -1 for none."""
+def main(
+    control: int, recording: int = -1, telling: int = -1, preload: list[str] | None = None, source: str = ""
+) -> Program | None:
+    """Run a launcher for the worker at the other end of `control`; `recording` is its record, -1 for none.
+
+    With `telling` it is a warm one: it imports `preload`, and writes there which modules jobs find imported, a line
+    each, or, after "!", why it cannot be one, and leaves. Return what a fork of it has to become, None when it is done.
+    """
     os.umask(0o077)
     # They came through an exec; a job that held the first would keep us alive.
-    for descriptor in (control, recording):
+    for descriptor in (control, recording, telling):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     become_subreaper()
+    server = None
+    if telling >= 0:
+        try:
+            server = Server(preload or [], source)
+            said = "\n".join(server.names())
+        except Unfit as unfit:
+            said = f"!{unfit}"
+        with open(telling, "w", encoding="utf-8", errors="backslashreplace") as told:
+            told.write(f"{said}\n")
+        if server is None:
+            return None
     launcher = Launcher(control, recording)
     gc.collect()
     gc.disable()
     gc.freeze()
-    launcher.run()
+    become = launcher.run()
+    return None if become is None or server is None else Program(server, become.order, become.env)

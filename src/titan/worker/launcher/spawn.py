@@ -1,6 +1,7 @@
 """From an order to a running program: fork, a session of its own, exec; no shell anywhere.
 
-The child tells failures through a pipe that closes itself at exec: end of file means the program runs.
+The child tells failures through a pipe that closes itself at exec: end of file means the program runs. A warm one
+executes nothing: it leaves by raising `Become`, which closes the pipe on its way.
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -9,6 +10,7 @@ import os
 import struct
 
 from titan.worker.launcher import shim
+from titan.worker.launcher.become import Become, reset_signals
 from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Start
 
 PR_SET_PDEATHSIG = 1
@@ -53,6 +55,8 @@ class Spawner:
             pid = os.fork()
             if pid == 0:
                 self._become(order, env, output, writing, telling)
+                telling = -1  # closed there
+                raise Become(order, env)
             if order.reap:
                 os.close(telling)
                 telling = -1
@@ -69,6 +73,7 @@ class Spawner:
 
     def _become(self, order: Start, env: dict[bytes, bytes], output: int, writing: int, telling: int) -> None:
         stage = STAGE_FOLDER
+        warm = False
         try:
             _die_with(self._pid)
             _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -82,16 +87,21 @@ class Spawner:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.chdir(order.cwd)
+            env[b"TITAN_MAIN_PID"] = b"%d" % os.getpid()  # children cannot take themselves for the main process
+            if order.warm:
+                reset_signals()
+                warm = True
+                return
             for number in self._ignored:
                 _signal.signal(number, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             stage = STAGE_EXEC
-            env[b"TITAN_MAIN_PID"] = b"%d" % os.getpid()  # children cannot take themselves for the main process
             os.execve(order.argv[0], order.argv, env)  # noqa: S606 - running programs is what it is for
         except OSError as error:
             os.write(writing, _FAILURE.pack(error.errno or 0, stage))
         finally:
-            os._exit(127)
+            if not warm:
+                os._exit(127)
 
 
 def _die_with(parent: int) -> None:

@@ -14,7 +14,7 @@ def _arrange_output() -> None:
         # Arguments and file names that are no UTF-8 are printed as the bytes they are.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", line_buffering=True)  # type: ignore[union-attr]
     if sys.stderr is not None:
-        sys.stderr.reconfigure(encoding="utf-8", line_buffering=True)  # type: ignore[union-attr]
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
 
 
 def _run_the_users() -> None:

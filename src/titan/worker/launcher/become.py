@@ -1,0 +1,316 @@
+"""A fork of the launcher becomes `python script.py args`: what a fresh interpreter would have, and how one ends.
+
+A whole shutdown of the interpreter costs a fork more than all the rest. So it ends by the parts of one that a program
+can see: threads joined, atexit run, `__main__` and what was imported let go of and collected, files and streams
+flushed; then the process leaves at once.
+"""
+
+import _io
+import _signal  # type: ignore[import-not-found]
+import _weakref
+import builtins
+import ctypes
+import gc
+import os
+import sys
+import time
+from importlib.machinery import SourceFileLoader
+from typing import Any, NoReturn
+
+from titan.worker.launcher.frames import Start
+from titan.worker.launcher.server import Server
+
+FILE_INPUT = 257  # Py_file_input
+FLUSH_FAILED = 120
+INTERRUPTED = -1000  # no exit code: it dies of SIGINT
+_PACKAGE = "titan"
+_PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
+_libc = ctypes.CDLL(None)
+_libc.fopen.restype = ctypes.c_void_p
+_libc.fopen.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+_run_file = ctypes.pythonapi.PyRun_FileExFlags
+_run_file.restype = ctypes.py_object
+_run_file.argtypes = (
+    ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object, ctypes.c_int, ctypes.c_void_p
+)  # fmt: skip
+
+
+def _type_of_unraisable() -> Any:
+    seen: list[Any] = []
+    before, sys.unraisablehook = sys.unraisablehook, lambda told: seen.append(type(told))
+
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError
+
+    Failing()
+    sys.unraisablehook = before
+    return seen[0]
+
+
+_unraisable = _type_of_unraisable()
+
+
+class Become(BaseException):
+    """Raised in a fork, so that it leaves the launcher's loop: `order` is what it is, `env` its whole environment."""
+
+    def __init__(self, order: Start, env: dict[bytes, bytes]) -> None:
+        self.order = order
+        self.env = env
+
+
+class Program:
+    """The job a fork is to become. Called at the bottom of the stack; never returns."""
+
+    def __init__(self, server: Server, order: Start, env: dict[bytes, bytes]) -> None:
+        self._server = server
+        self._argv = order.argv
+        self._env = env
+
+    def __call__(self) -> NoReturn:
+        """Be it."""
+        code = 1
+        try:
+            before = self._server.modules
+            name = os.fsdecode(self._argv[1])
+            take_place(self._server, self._argv, self._env)
+            del self._server, self._argv, self._env
+            code = execute(name)
+            code = finish(code, before)
+        except BaseException as error:  # noqa: BLE001 - a fault of ours must not look like an end of the script
+            sys.__excepthook__(type(error), error, error.__traceback__)
+            code = 1
+        finally:
+            os._exit(code & 0xFF)
+
+
+def reset_signals() -> None:
+    """Give every signal the handler that a fresh interpreter has for it."""
+    _signal.set_wakeup_fd(-1)
+    for number in _signal.valid_signals():
+        wanted = _signal.SIG_IGN if number in _PYTHON_IGNORES else _signal.SIG_DFL
+        if number == _signal.SIGINT:
+            wanted = _signal.default_int_handler
+        try:
+            if _signal.getsignal(number) != wanted:
+                _signal.signal(number, wanted)
+        except (OSError, ValueError):
+            continue  # KILL, STOP, and what the C library keeps for itself
+
+
+def take_place(server: Server, argv: list[bytes], env: dict[bytes, bytes]) -> None:
+    """Make this process what exec would have made it: descriptors, environment, arguments, modules, streams."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the one that listed them
+    server.place.show(argv, [name + b"=" + value for name, value in env.items()])
+    _libc.clearenv()
+    os.environ._data.clear()  # type: ignore[attr-defined]
+    for key, value in {**env, **server.added}.items():
+        os.environb[key] = value
+    time.tzset()
+    words = [os.fsdecode(word) for word in argv]
+    sys.orig_argv[:] = words
+    sys.argv = words[1:]
+    sys.path.insert(0, os.path.dirname(os.path.realpath(words[1])))
+    sys.path_importer_cache.pop("", None)
+    sys.path_importer_cache.pop(server.source, None)
+    for module in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
+        del sys.modules[module]
+    _streams()
+    _renew_modules()
+    gc.enable()
+
+
+def _streams() -> None:
+    """Make stdin, stdout and stderr anew: those of the server were made for other files."""
+    errors = sys.stdin.errors or "strict"
+    sys.stdin = sys.__stdin__ = _stream(0, "<stdin>", sys.stdin.encoding, errors)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _stream(1, "<stdout>", "utf-8", "surrogateescape")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(2, "<stderr>", "utf-8", "backslashreplace")  # type: ignore[misc]
+
+
+def _stream(descriptor: int, name: str, encoding: str, errors: str) -> Any:
+    mode = "w" if descriptor else "r"
+    raw: Any = _io.FileIO(descriptor, mode, closefd=False)
+    raw.name = name
+    kind = _io.BufferedWriter if descriptor else _io.BufferedReader
+    text: Any = _io.TextIOWrapper(kind(raw, raw._blksize), encoding, errors, "\n", bool(descriptor))
+    text.mode = mode
+    return text
+
+
+def _renew_modules() -> None:
+    """Forget what a module keeps that is one process's own."""
+    modules = sys.modules
+    if "multiprocessing.process" in modules:
+        process: Any = modules["multiprocessing.process"]
+        process.ORIGINAL_DIR = os.getcwd()
+        process.current_process().authkey = os.urandom(32)
+    if "tempfile" in modules:
+        setattr(modules["tempfile"], "tempdir", None)  # noqa: B010 - its type has none
+    if "numpy.random" in modules:
+        modules["numpy.random"].seed()
+    if "logging" in modules:
+        log: Any = modules["logging"]
+        log._startTime = time.time_ns() if isinstance(log._startTime, int) else time.time()
+
+
+def execute(name: str) -> int:
+    """Run the script `name` as `__main__` and return the exit code, or INTERRUPTED."""
+    # As the interpreter does it: absolute, but not tidied.
+    path = name if name.startswith("/") else f"{os.getcwd()}/{name.removeprefix('./')}"
+    file = _libc.fopen(os.fsencode(name), b"rb")
+    if not file:
+        sys.stderr.write(f"{sys.orig_argv[0]}: can't open file {path!r}: [Errno 2] No such file or directory\n")
+        return 2
+    main = type(sys)("__main__")
+    if "__annotations__" in sys.modules["__main__"].__dict__:
+        main.__annotations__ = {}
+    main.__dict__.update(__builtins__=builtins, __loader__=SourceFileLoader("__main__", path))
+    main.__file__ = path
+    if sys.version_info < (3, 15):
+        main.__dict__["__cached__"] = None
+    sys.modules["__main__"] = main
+    names = main.__dict__
+    del main
+    return _ended_by(_failure_of(file, os.fsencode(path), names))
+
+
+def _failure_of(file: int, path: bytes, names: dict[str, Any]) -> BaseException | None:
+    # Frames of the script lead to this one and to those below it, so none may keep the failure: it would keep them.
+    try:
+        _run_file(file, path, FILE_INPUT, names, names, 1, None)
+    except BaseException as error:  # noqa: BLE001 - what the interpreter prints at the end of a program
+        return error
+    return None
+
+
+def _ended_by(failure: BaseException | None) -> int:
+    try:
+        if failure is None:
+            return 0
+        if isinstance(failure, SystemExit):
+            return exit_code(failure)
+        return _print(failure)
+    finally:
+        del failure
+
+
+def _print(failure: BaseException) -> int:
+    """Show it as the interpreter does; return the exit code."""
+    try:
+        # The first entry is the call above; there is none of the script if it could not be compiled.
+        failure.__traceback__ = failure.__traceback__ and failure.__traceback__.tb_next
+        sys.last_type, sys.last_value, sys.last_traceback = type(failure), failure, failure.__traceback__
+        if sys.version_info >= (3, 12):
+            sys.last_exc = failure
+        sys.excepthook(type(failure), failure, failure.__traceback__)
+    except SystemExit as leaving:
+        return exit_code(leaving)
+    except BaseException as second:  # noqa: BLE001 - as above
+        second.__traceback__ = second.__traceback__ and second.__traceback__.tb_next
+        second.__context__ = None
+        sys.stderr.write("Error in sys.excepthook:\n")
+        sys.__excepthook__(type(second), second, second.__traceback__)
+        sys.stderr.write("\nOriginal exception was:\n")
+        sys.__excepthook__(type(failure), failure, failure.__traceback__)
+    interrupted = isinstance(failure, KeyboardInterrupt)
+    del failure
+    return INTERRUPTED if interrupted else 1
+
+
+def exit_code(leaving: SystemExit) -> int:
+    """Return what the process ends with, printing what `sys.exit` was given if that is no number."""
+    code = leaving.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
+    _flush(sys.stdout)
+    if sys.stderr is not None:
+        sys.stderr.write(f"{code}\n")
+        sys.stderr.flush()
+    return 1
+
+
+def finish(code: int, before: frozenset[str]) -> int:
+    """End as the interpreter would, up to leaving; `before` are the modules that were there before the script."""
+    if "threading" in sys.modules:
+        try:
+            sys.modules["threading"]._shutdown()
+        except BaseException as error:  # noqa: BLE001 - said, as the interpreter says it
+            _say_ignored(error, sys.modules["threading"])
+    import atexit
+
+    atexit._run_exitfuncs()
+    flushed = _flush_streams()
+    sys.last_type = sys.last_value = sys.last_traceback = None
+    if sys.version_info >= (3, 12):
+        sys.last_exc = None  # type: ignore[assignment]
+    builtins.__dict__.pop("_", None)
+    _let_go(before)
+    flushed = flushed and _flush_streams()
+    _libc.fflush(None)
+    if code == INTERRUPTED:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        os.kill(os.getpid(), _signal.SIGINT)
+    return code if flushed else FLUSH_FAILED
+
+
+def _let_go(before: frozenset[str]) -> None:
+    """Let go of what the script made and imported: first as garbage, then of what something still holds."""
+    # Once before, as the interpreter does: files in a cycle are then closed from the outermost layer in, and keep all.
+    gc.collect()
+    names = [name for name in sys.modules if name == "__main__" or name not in before]
+    kept = []
+    for name in names:
+        try:
+            kept.append(_weakref.ref(sys.modules[name]))
+        except TypeError:
+            pass  # anything may stand in sys.modules
+        sys.modules[name] = None  # type: ignore[assignment]
+    gc.collect()
+    for reference in reversed(kept):
+        module = reference()
+        if module is not None:
+            _clear(module.__dict__)
+            del module
+    gc.collect()
+
+
+def _clear(names: dict[str, Any]) -> None:
+    for private in (True, False):
+        for name in list(names):
+            if name != "__builtins__" and (name.startswith("_") and not name.startswith("__")) is private:
+                names[name] = None
+
+
+def _flush_streams() -> bool:
+    whole = True
+    for stream in {id(one): one for one in (sys.stdout, sys.__stdout__) if one is not None}.values():
+        whole = _flush(stream) and whole
+    try:
+        if sys.stderr is not None and not getattr(sys.stderr, "closed", False):
+            sys.stderr.flush()
+    except BaseException:  # noqa: BLE001, S110 - nobody is left to tell
+        pass
+    return whole
+
+
+def _flush(stream: Any) -> bool:
+    try:
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()
+    except BaseException as error:  # noqa: BLE001 - said, as the interpreter says it
+        _say_ignored(error, stream)
+        return False
+    return True
+
+
+def _say_ignored(error: BaseException, where: Any) -> None:
+    error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+    sys.unraisablehook(_unraisable((type(error), error, error.__traceback__, None, where)))

@@ -1,0 +1,71 @@
+"""What /proc tells others about a process: a fork shows its own command line and environment, not its server's.
+
+The worker finds what a killed one left by the marks in /proc/PID/environ, so this is no cosmetics.
+"""
+
+import ctypes
+import os
+
+_PR_SET_MM = 35
+_PR_SET_MM_MAP = 14
+_ANONYMOUS = 0x22  # MAP_PRIVATE | MAP_ANONYMOUS
+_READ_WRITE = 3
+_NO_FILE = 0xFFFFFFFF
+_FIRST_FIELD = 3  # the number, in proc(5), of the first field of /proc/PID/stat after the name
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+)  # fmt: skip
+_libc.sbrk.restype = ctypes.c_void_p
+_libc.sbrk.argtypes = (ctypes.c_long,)
+_libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong)
+
+
+class _Map(ctypes.Structure):
+    # struct prctl_mm_map: addresses of the parts of a program in memory.
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in (
+            "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack",
+            "arg_start", "arg_end", "env_start", "env_end", "auxv",
+        )),
+        ("auxv_size", ctypes.c_uint32),
+        ("exe_fd", ctypes.c_uint32),
+    )  # fmt: skip
+
+
+# Where proc(5) counts them.
+_FIELDS = {
+    "start_code": 26, "end_code": 27, "start_stack": 28, "start_data": 45, "end_data": 46, "start_brk": 47,
+    "arg_start": 48, "arg_end": 49, "env_start": 50, "env_end": 51,
+}  # fmt: skip
+
+
+class Place:
+    """The layout of this process, read once before any fork. Raises OSError where the kernel lets nobody change it."""
+
+    def __init__(self) -> None:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        self._map = _Map(exe_fd=_NO_FILE)
+        for name, number in _FIELDS.items():
+            setattr(self._map, name, int(fields[number - _FIRST_FIELD]))
+        self._set()
+
+    def show(self, argv: list[bytes], env: list[bytes]) -> None:
+        """Make /proc/self/cmdline and environ say `argv` and `env` from here on, also in children. Raises OSError."""
+        words = b"".join(word + b"\0" for word in argv)
+        data = words + b"".join(entry + b"\0" for entry in env)
+        at = _libc.mmap(None, len(data), _READ_WRITE, _ANONYMOUS, -1, 0)
+        if at in (None, ctypes.c_void_p(-1).value):
+            raise OSError(ctypes.get_errno(), "mmap")
+        ctypes.memmove(at, data, len(data))
+        self._map.arg_start, self._map.arg_end = at, at + len(words)
+        self._map.env_start, self._map.env_end = at + len(words), at + len(data)
+        self._set()
+
+    def _set(self) -> None:
+        self._map.brk = _libc.sbrk(0)
+        if _libc.prctl(_PR_SET_MM, _PR_SET_MM_MAP, ctypes.byref(self._map), ctypes.sizeof(self._map), 0):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))

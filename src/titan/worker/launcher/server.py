@@ -1,0 +1,107 @@
+"""The launcher grown warm: what it prepares once, so that a fork of it can become `python script.py args`.
+
+It runs as an ordinary interpreter does, with the job's own search path, so that what it imported is what a job would
+import. It holds nothing a job must not have: no thread, no descriptor but its own, no module of Titan's worker.
+
+What cannot be prepared raises `Unfit` with the reason, and jobs are executed as before.
+"""
+
+import ctypes
+import gc
+import importlib
+import os
+import sys
+
+from titan.worker.launcher import place
+
+CHECK_S = 20
+_MINE = "titan"
+
+
+class Unfit(Exception):
+    """This interpreter cannot be forked into jobs here; the text says why."""
+
+
+class Server:
+    """What a fork needs to know of the interpreter it came from. `modules` are those a job finds imported."""
+
+    def __init__(self, preload: list[str], source: str) -> None:
+        self.source = source
+        self.environ = _initial_environ()
+        # What the interpreter set by itself when it began (its locale), it would set in a job as well.
+        self.added = {name: value for name, value in os.environb.items() if self.environ.get(name) != value}
+        self.main_names = [name for name in sys.modules["__main__"].__dict__ if name.startswith("__")]
+        own = _own_sitecustomize()
+        if own:
+            raise Unfit(f"{own} runs at each start of Python here")
+        for path in ("", source):
+            if path in sys.path:
+                sys.path.remove(path)
+        try:
+            self.place = place.Place()
+        except OSError as error:
+            raise Unfit(f"this kernel does not let a process show its own command line ({error.strerror})") from error
+        before = _descriptors()
+        self._import("titan_sdk")
+        for name in preload:
+            self._import(name)
+        if left := _descriptors() - before:
+            raise Unfit(f"a preloaded module keeps {len(left)} files or sockets open")
+        self.modules = frozenset(sys.modules)
+        self._check_fork()
+
+    def names(self) -> list[str]:
+        """Return the top-level modules that a job must not have one of its own of."""
+        return sorted({name.partition(".")[0] for name in self.modules} - {_MINE, "__main__"})
+
+    def _import(self, name: str) -> None:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            raise Unfit(f"import {name}: {type(error).__name__}: {error}") from error
+
+    def _check_fork(self) -> None:
+        """Fork once: the child must have one thread, run, and end."""
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                _die_in(CHECK_S)
+                gc.collect()
+                code = 0 if _threads() == 1 else 2
+            finally:
+                os._exit(code)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status == 2:
+            raise Unfit("a fork of it has more than one thread")
+        if status:
+            raise Unfit(f"a fork of it does not run (it ended with {status})")
+
+
+def _die_in(seconds: int) -> None:
+    # SIGALRM's default action kills also a child that hangs in C.
+    ctypes.CDLL(None).alarm(seconds)
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _descriptors() -> set[str]:
+    return {name for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")}
+
+
+def _initial_environ() -> dict[bytes, bytes]:
+    with open("/proc/self/environ", "rb") as file:
+        return dict(entry.split(b"=", 1) for entry in file.read().split(b"\0") if b"=" in entry)
+
+
+def _own_sitecustomize() -> str:
+    """Return the file that runs at each start and is neither ours nor the interpreter's own; "" when there is none."""
+    library = os.path.dirname(os.__file__)
+    ours = os.environ.get("PYTHONPATH", "").partition(os.pathsep)[0]
+    for name in ("sitecustomize", "usercustomize"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and os.path.dirname(file) not in (library, ours):
+            return str(file)
+    return ""
