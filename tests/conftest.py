@@ -6,6 +6,7 @@ from hypothesis import settings
 
 for name in [name for name in os.environ if name.startswith("TITAN_")]:
     del os.environ[name]
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # a profile of the caller's would lead to another Master
 
 settings.register_profile("titan", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.register_profile("long", settings.get_profile("titan"), max_examples=5_000)  # by hand: docs/suites.md

@@ -1,10 +1,13 @@
 """Where the Master is, which token to show it, and whom to trust behind an https address.
 
-Address: what the caller names, `TITAN_URL` (a list allowed), `TITAN_HOST` and `TITAN_PORT`, the home's
-`endpoint.json`, and last `http://127.0.0.1:9090`. Token: the caller's, `TITAN_TOKEN`, the home's token file.
+Address: what the caller names, `TITAN_URL` (a list allowed), `TITAN_HOST` and `TITAN_PORT`, a profile that
+`TITAN_PROFILE` names, the project's file, the person's profile (`titan_sdk.settings`), the home's `endpoint.json`,
+and last `http://127.0.0.1:9090`. Token: the caller's, `TITAN_TOKEN`, the profile's, the home's token file.
 The home's token opens everything, so it goes to this machine's own loopback addresses and to the very URL that
-is recorded in the home, and nowhere else: a script that is given a foreign address must bring its own token.
-Whom to trust: the caller's `ca=`, `TITAN_CA`, and for these same addresses the home's record; a file of certificates,
+is recorded in the home, and nowhere else: a script that is given a foreign address must bring its own token. For the
+same reason a profile's token goes to the profile's addresses alone, and `TITAN_TOKEN` to none that only a project
+names: who clones a repository has not yet trusted it with a token.
+Whom to trust: the caller's `ca=`, `TITAN_CA`, and each source for the addresses it names; a file of certificates,
 or a fingerprint (`titan_sdk.trust`). Otherwise the system's authorities.
 """
 
@@ -12,7 +15,8 @@ from __future__ import annotations
 
 import os
 
-from titan_sdk.errors import Invalid
+from titan_sdk.errors import FileMissing, Invalid
+from titan_sdk.settings import Settings, person_file, profile_settings, project_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +26,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9090
 PORTS = {"http": 80, "https": 443}
 READ = (
-    "TITAN_URL", "TITAN_HOST", "TITAN_PORT", "TITAN_TOKEN", "TITAN_CA", "TITAN_HOME", "XDG_STATE_HOME", "HOME",
+    "TITAN_URL", "TITAN_HOST", "TITAN_PORT", "TITAN_TOKEN", "TITAN_CA", "TITAN_PROFILE", "TITAN_HOME",
+    "XDG_STATE_HOME", "XDG_CONFIG_HOME", "HOME",
 )  # fmt: skip
 HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_:%")
 
@@ -30,10 +35,11 @@ HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_:%")
 class Endpoint:
     """One address of a Master with the token for it ("" when there is none); `origin` says who named it.
 
-    `ca` is whom to trust there: a file, a fingerprint, or "" for the system's authorities.
+    `ca` is whom to trust there: a file, a fingerprint, or "" for the system's authorities. `token_origin` and
+    `ca_origin` say where those are from. `by_project`: a project's file alone names it.
     """
 
-    __slots__ = ("ca", "host", "origin", "port", "scheme", "token")
+    __slots__ = ("by_project", "ca", "ca_origin", "host", "origin", "port", "scheme", "token", "token_origin")
 
     def __init__(self, scheme: str, host: str, port: int, origin: str, token: str = "", ca: str = "") -> None:
         self.scheme = scheme
@@ -41,7 +47,10 @@ class Endpoint:
         self.port = port
         self.origin = origin
         self.token = token
+        self.token_origin = ""
         self.ca = ca
+        self.ca_origin = ""
+        self.by_project = False
 
     @property
     def authority(self) -> str:
@@ -66,7 +75,8 @@ class Endpoint:
 class Finder:
     """Finds the endpoints anew each time it is asked, so that a Master started or moved later is found.
 
-    Only the arguments and the environment are fixed when it is made. Example::
+    The arguments and the environment are fixed when it is made, the files of settings when it is asked first.
+    `files`: false for who must not be led anywhere by the folder it stands in. Example::
 
         Finder(environ=os.environ).endpoints()[0].url
     """
@@ -79,20 +89,28 @@ class Finder:
         url: str | None = None,
         environ: Mapping[str, str] | None = None,
         ca: str | None = None,
+        *,
+        files: bool = True,
     ) -> None:
         environ = os.environ if environ is None else environ
         self._url, self._host, self._port, self._token, self._ca = url, host, port, token, ca
         self._environ = {name: environ[name] for name in READ if environ.get(name)}
+        self._files: tuple[Settings, Settings] | None = None if files else (Settings(), Settings())
 
     def endpoints(self) -> list[Endpoint]:
         """Return where to look, best first, never empty. Raises Invalid when an address or token is malformed."""
         found = self._addresses()
         recorded = self._recorded()
         for endpoint in found:
-            endpoint.token = self._token_for(endpoint, recorded)
+            endpoint.token, endpoint.token_origin = self._token_for(endpoint, recorded)
             if endpoint.scheme == "https":
-                endpoint.ca = self._ca_for(endpoint, recorded)
+                endpoint.ca, endpoint.ca_origin = self._ca_for(endpoint, recorded)
         return found
+
+    def profile(self) -> tuple[str, str]:
+        """Return the name of the person's profile in force and who chose it; "" for none."""
+        profile = self._settings()[1]
+        return profile.profile, profile.chosen_by
 
     def _addresses(self) -> list[Endpoint]:
         environ = self._environ
@@ -105,8 +123,28 @@ class Finder:
         if "TITAN_HOST" in environ or "TITAN_PORT" in environ:
             text = _joined(environ.get("TITAN_HOST"), environ.get("TITAN_PORT"))
             return [_parse(text, "TITAN_HOST and TITAN_PORT")]
+        project, profile = self._settings()
+        named_profile = "TITAN_PROFILE" in environ and profile.get("url")
+        if project.get("url") and not named_profile:
+            found = _parse_list(project.get("url"), project.origin)
+            for endpoint in found:
+                endpoint.by_project = True
+            return found
+        if profile.get("url"):
+            return _parse_list(profile.get("url"), profile.origin)
         recorded = self._recorded()
         return [recorded or Endpoint("http", DEFAULT_HOST, DEFAULT_PORT, "the default")]
+
+    def _settings(self) -> tuple[Settings, Settings]:
+        """Return what the project and the chosen profile say, read once."""
+        if self._files is None:
+            project = project_settings(os.getcwd())
+            named = self._environ.get("TITAN_PROFILE", "")
+            profile = profile_settings(person_file(self._environ), named or project.get("profile"))
+            if profile.profile and (named or project.get("profile")):
+                profile.chosen_by = "TITAN_PROFILE" if named else project.origin
+            self._files = project, profile
+        return self._files
 
     def _recorded(self) -> Endpoint | None:
         import json
@@ -121,24 +159,58 @@ class Finder:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, Invalid):
             return None
 
-    def _token_for(self, endpoint: Endpoint, recorded: Endpoint | None) -> str:
-        token, origin = self._token, "token="
-        if not token:
-            token, origin = self._environ.get("TITAN_TOKEN"), "TITAN_TOKEN"
-        if not token and _is_own(endpoint, recorded):
-            origin = os.path.join(home_folder(self._environ), "token")
+    def _token_for(self, endpoint: Endpoint, recorded: Endpoint | None) -> tuple[str, str]:
+        """Return the token to show there and where it is from; "" when there is none."""
+        is_own = _is_own(endpoint, recorded)
+        if self._token:
+            return _checked(self._token, "token=")
+        from_environ = self._environ.get("TITAN_TOKEN")
+        if from_environ and (is_own or not endpoint.by_project or self._is_of_profile(endpoint)):
+            return _checked(from_environ, "TITAN_TOKEN")
+        if self._is_of_profile(endpoint) and (path := self._settings()[1].get("token_file")):
+            return _checked(first_bytes(path), path)
+        if is_own:
+            path = os.path.join(home_folder(self._environ), "token")
             try:
-                with open(origin, encoding="utf-8") as file:
-                    token = file.read(4096).strip()
-            except (OSError, ValueError):
-                token = None
-        if token and not (token.isascii() and token.isprintable() and " " not in token):
-            raise Invalid(f"the token from {origin} has characters no token has", hint="copy it again, without spaces")
-        return token or ""
+                return _checked(first_bytes(path), path)
+            except FileMissing:
+                return "", ""
+        return "", ""
 
-    def _ca_for(self, endpoint: Endpoint, recorded: Endpoint | None) -> str:
-        own = recorded.ca if recorded is not None and _is_own(endpoint, recorded) else ""
-        return self._ca or self._environ.get("TITAN_CA") or own
+    def _is_of_profile(self, endpoint: Endpoint) -> bool:
+        """Whether the person's own profile names this address."""
+        url = self._settings()[1].get("url")
+        return bool(url) and endpoint.url in {each.url for each in _parse_list(url, self._settings()[1].origin)}
+
+    def _ca_for(self, endpoint: Endpoint, recorded: Endpoint | None) -> tuple[str, str]:
+        if self._ca:
+            return self._ca, "ca="
+        if "TITAN_CA" in self._environ:
+            return self._environ["TITAN_CA"], "TITAN_CA"
+        project, profile = self._settings()
+        if profile.get("ca") and self._is_of_profile(endpoint):
+            return profile.get("ca"), profile.origin
+        if endpoint.by_project and project.get("ca"):
+            return project.get("ca"), project.origin
+        if recorded is not None and recorded.ca and _is_own(endpoint, recorded):
+            return recorded.ca, recorded.origin
+        return "", ""
+
+
+def first_bytes(path: str) -> str:
+    """Return the beginning of a token file. Raises FileMissing when it is not there, Invalid when it is not text."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(4096).strip()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise FileMissing(f"the token file {path} cannot be read: {why}", hint="name one that holds a token") from None
+
+
+def _checked(token: str, origin: str) -> tuple[str, str]:
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise Invalid(f"the token from {origin} has characters no token has", hint="copy it again, without spaces")
+    return token, origin if token else ""
 
 
 def _is_own(endpoint: Endpoint, recorded: Endpoint | None) -> bool:

@@ -112,6 +112,11 @@ class Line:
                 f"no token was found for {self.endpoint.url}: pass token=, or set TITAN_TOKEN. "
                 "The home's token is sent only to this machine and to the URL recorded in the home"
             )
+            if self.endpoint.by_project:
+                error.hint = (
+                    f"{self.endpoint.origin} alone names {self.endpoint.url}, and a project's file is shown no token: "
+                    "if you trust it, give --url, set TITAN_URL, or make it a profile of your own"
+                )
         return error
 
 

@@ -20,7 +20,7 @@ def bare_environment(home: Path, **more: str) -> dict[str, str]:
     """What a stranger's shell has, and which Titan is meant."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
-    return {**kept, **coverage, "TITAN_HOME": str(home), **more}
+    return {**kept, **coverage, "TITAN_HOME": str(home), "XDG_CONFIG_HOME": str(home), **more}
 
 
 def titan(

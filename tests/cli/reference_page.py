@@ -10,6 +10,8 @@ from titan.cli.main import SYNONYMS, titan
 
 PAGE = ROOT / "docs" / "reference" / "cli.md"
 
+WHICH_MASTER = {"--url", "--token-file", "--profile", "--ca"}
+
 HEAD = """# The command line
 
 <!-- Made by tests/cli/reference_page.py from the commands themselves; a test holds it current. -->
@@ -19,10 +21,35 @@ Data goes to stdout, talk to stderr. Every command that answers takes `--json` (
 Colours are for terminals, and `NO_COLOR` turns them off; on a terminal control characters in what jobs printed are
 shown escaped, into a pipe every byte goes as it is.
 
-ID is a run id or its first digits (4 or more), `RUN/JOB`, a job's id, `@last` or `@last-failed`. Where the Master is:
-`TITAN_URL`, `TITAN_HOST` and `TITAN_PORT`, else what `titan up` wrote into the home (`TITAN_HOME`, else
-`~/.local/state/titan`). Whom to trust behind an https address: `--ca` or `TITAN_CA`, a file of certificates or a
-`sha256:` fingerprint; what `titan up` made in this home is trusted without it.
+ID is a run id or its first digits (4 or more), `RUN/JOB`, a job's id, `@last` or `@last-failed`.
+
+## Which Master
+
+Every command that asks a Master takes `--url URL`, `--token-file PATH`, `--profile NAME` and `--ca PATH` (a file of
+certificates, or a `sha256:` fingerprint, to trust behind an https address). What is nearer to the person stands over
+the rest, and `titan config ls --show-origin` says where each setting is from:
+
+1. the flag;
+2. the environment: `TITAN_URL` (a list allowed), `TITAN_HOST` and `TITAN_PORT`, `TITAN_TOKEN`, `TITAN_CA`,
+   `TITAN_PROFILE`;
+3. the project: `./titan.toml`, else `[tool.titan]` in `./pyproject.toml`, with `url`, `ca` and `profile`;
+4. the person: `~/.config/titan/config.toml` (or under `XDG_CONFIG_HOME`), a profile;
+5. what `titan up` wrote into the home (`TITAN_HOME`, else `~/.local/state/titan`), whose own authority is trusted;
+6. `http://127.0.0.1:9090`.
+
+```toml
+# ~/.config/titan/config.toml
+profile = "lab"                     # the one in force unless told otherwise; may be left out
+
+[profiles.lab]
+url = "https://lab.example:9090"
+token_file = "lab.token"            # from this file's folder, or ~/PATH
+ca = "sha256:FINGERPRINT"
+```
+
+A project comes with a checkout, so it may say where to look and nothing of tokens: to an address that only a project's
+file names, no token is sent but the one that your profile in force has for that very address. The home's token goes to
+this machine and to the URL recorded in the home. `titan worker` goes by none of these files.
 
 ## Exit codes
 
@@ -68,8 +95,11 @@ def _section(command: click.Command, path: str) -> str:
 
 def _own_options(command: click.Command) -> Iterator[click.Parameter]:
     """Yield the options of this command alone; the head of the page tells of the common ones."""
+    common = {"--json", "--quiet", "--debug"}
+    if {name for param in command.params for name in param.opts} >= WHICH_MASTER:
+        common |= WHICH_MASTER
     for param in command.params:
-        if isinstance(param, click.Option) and not set(param.opts) & {"--json", "--quiet", "--debug"}:
+        if isinstance(param, click.Option) and not set(param.opts) & common:
             yield param
 
 

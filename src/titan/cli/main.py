@@ -23,6 +23,7 @@ COMMANDS = (
     "ps", "top", "show", "explain", "logs", "wait", "cancel", "retry", "events",
     "store",
     "worker", "token", "audit",
+    "config",
 )  # fmt: skip
 
 _RANGE = re.compile(r"is not in the range ([0-9.]+)<=x<=([0-9.]+)\.")

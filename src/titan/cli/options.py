@@ -17,7 +17,14 @@ Function = Callable[..., Any]
 
 
 def common(function: Function) -> Function:
-    """Give a command that asks a Master --ca and what `local` gives it."""
+    """Give a command that asks a Master the options that say which one, and what `local` gives it."""
+    for name, callback, metavar, text in (
+        ("--profile", _profile, "NAME", "Ask the Master of this profile in ~/.config/titan/config.toml."),
+        ("--token-file", _token_file, "PATH", "Show the token in this file; TITAN_TOKEN unless said."),
+        ("--url", _url, "URL", "Ask the Master there; TITAN_URL unless said."),
+    ):
+        option = click.option(name, metavar=metavar, expose_value=False, callback=callback, help=text)
+        function = option(function)
     return ca_option(local(function))
 
 
@@ -43,6 +50,31 @@ def ca_option(function: Function) -> Function:
         callback=_trust,
         help="Trust the certificates in this file, or with this sha256: fingerprint; TITAN_CA unless said.",
     )(function)
+
+
+def _url(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value:
+        os.environ["TITAN_URL"] = value
+        ctx.meta["url"] = value
+
+
+def _token_file(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value:
+        from titan_sdk.discovery import first_bytes
+
+        os.environ["TITAN_TOKEN"] = first_bytes(value)
+        ctx.meta["token_file"] = value
+
+
+def _profile(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Take a profile; where the environment says otherwise it would stand over the flag, so it is not asked then."""
+    if value:
+        given = {"url": "TITAN_URL", "token_file": "TITAN_TOKEN", "ca": "TITAN_CA"}
+        flagged = {name for key, name in given.items() if key in ctx.meta}
+        for name in {"TITAN_HOST", "TITAN_PORT", *given.values()} - flagged:
+            os.environ.pop(name, None)
+        os.environ["TITAN_PROFILE"] = value
+        ctx.meta["profile"] = value
 
 
 def _trust(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from titan.cli.ask import Master
 from titan.cli.options import common
 from titan.cli.output import Output
-from titan_sdk import TitanClient
 from titan_sdk.errors import NotFound
 
 
@@ -23,7 +23,7 @@ def command() -> None:
 @common
 def get(out: Output, *, key: str) -> None:
     """Print the value of KEY, byte for byte; exit with 3 when it is missing."""
-    with TitanClient() as client:
+    with Master() as client:
         value = client.store_get(key)
     if value is None:
         raise NotFound(f"the store has no key {key!a}", hint="titan store ls shows the keys")
@@ -52,7 +52,7 @@ def put(out: Output, *, key: str, value: str | None, path: Path | None, as_bytes
     if (value is None) == (path is None):
         raise click.UsageError("give either VALUE or --file")
     data = _content(value, path, as_bytes=as_bytes)
-    with TitanClient() as client:
+    with Master() as client:
         client.store_put(key, data, ttl_s=ttl_s)
     _done(out, key, {"key": key, "size": len(data.encode() if isinstance(data, str) else data)})
 
@@ -62,7 +62,7 @@ def put(out: Output, *, key: str, value: str | None, path: Path | None, as_bytes
 @common
 def delete(out: Output, *, keys: tuple[str, ...]) -> None:
     """Remove keys; one that is missing is no error."""
-    with TitanClient() as client:
+    with Master() as client:
         deleted = {key: client.store_delete(key) for key in keys}
     if out.as_json:
         out.document({"deleted": deleted})
@@ -78,7 +78,7 @@ def delete(out: Output, *, keys: tuple[str, ...]) -> None:
 @common
 def ls(out: Output, *, prefix: str) -> None:
     """List the keys that begin with PREFIX, sorted."""
-    with TitanClient() as client:
+    with Master() as client:
         keys = client.store_list(prefix)
     if out.as_json:
         out.document({"keys": keys})
@@ -92,7 +92,7 @@ def ls(out: Output, *, prefix: str) -> None:
 @common
 def incr(out: Output, *, key: str, by: int) -> None:
     """Add BY (1 unless given, may be negative) to the number at KEY and print the new one."""
-    with TitanClient() as client:
+    with Master() as client:
         value = client.store_incr(key, by)
     if out.as_json:
         out.document({"key": key, "value": value})
@@ -105,7 +105,7 @@ def incr(out: Output, *, key: str, by: int) -> None:
 @common
 def watch(out: Output, *, prefix: str) -> None:
     """Print a line for each write to a key that begins with PREFIX, until Ctrl+C; with --json, NDJSON."""
-    with TitanClient() as client:
+    with Master() as client:
         for event in client.store_watch(prefix):
             if out.as_json:
                 out.document(event)

@@ -135,7 +135,7 @@ def start(
 
 def _endpoints(joins: tuple[str, ...], ca: str | None) -> list[Endpoint]:
     try:
-        return [endpoint for join in joins or (None,) for endpoint in Finder(url=join, ca=ca).endpoints()]
+        return [endpoint for join in joins or (None,) for endpoint in Finder(url=join, ca=ca, files=False).endpoints()]
     except Invalid as error:
         raise Invalid(error.message.replace("from url=", "behind --join"), hint=error.hint) from None
 
