@@ -47,12 +47,13 @@ def test_another_address_or_age_makes_a_new_certificate_below_the_same_authority
 def test_s23_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
     own(tmp_path, ["127.0.0.1"], NOW)
     folder = tmp_path / "tls"
-    (folder / "server.key").chmod(0o644)
-    own(tmp_path, ["127.0.0.1"], NOW)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == dict.fromkeys(
         ("ca.pem", "ca.key", "server.pem", "server.key"), 0o600
     )
+    (folder / "server.key").chmod(0o644)
+    with pytest.raises(Invalid, match=r"server\.key is open to others"):
+        own(tmp_path, ["127.0.0.1"], NOW)
 
 
 def test_what_was_torn_is_made_anew(tmp_path: Path) -> None:
@@ -79,6 +80,6 @@ def test_a_certificate_of_ones_own_is_pinned_here_and_checked(tmp_path: Path) ->
     with pytest.raises(Invalid, match="and not now"):
         given(made.certificate, made.key, NOW + dt.timedelta(days=400))
     made.key.chmod(0o640)
-    with pytest.raises(Invalid, match="can be read by others") as refused:
+    with pytest.raises(Invalid, match="is open to others") as refused:
         given(made.certificate, made.key, NOW)
-    assert refused.value.hint == f"chmod 600 {made.key}"
+    assert refused.value.hint.endswith(f"chmod 600 {made.key} if nobody saw it")

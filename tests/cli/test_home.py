@@ -32,9 +32,9 @@ def test_a_new_home_is_private_and_its_parents_are_made(tmp_path: Path) -> None:
 
 def test_a_home_that_cannot_be_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(Invalid, match="cannot be Titan's home") as caught:
+    with pytest.raises(Invalid, match="cannot be Titan's home: it is a file") as caught:
         homes.prepare(tmp_path / "file")
-    assert "TITAN_HOME=" in caught.value.hint
+    assert "TITAN_HOME" in caught.value.hint
     with pytest.raises(Invalid, match="Not a directory"):
         homes.prepare(tmp_path / "file" / "below")
     assert (tmp_path / "file").read_text() == "mine"
@@ -54,10 +54,13 @@ def test_the_token_is_256_bits_private_and_kept(tmp_path: Path) -> None:
     first = path.read_text()
     assert re.fullmatch("[0-9a-f]{64}\n", first)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.chmod(0o644)
     homes.ensure_token(tmp_path)
     assert path.read_text() == first
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o604)
+    with pytest.raises(Invalid, match="token is open to others") as refused:
+        homes.ensure_token(tmp_path)
+    assert refused.value.hint.startswith(f"rm {path}, and the next start makes a new one")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
     path.write_text("\n")
     homes.ensure_token(tmp_path)
     assert path.read_text() not in ("\n", first)

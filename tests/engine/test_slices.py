@@ -146,7 +146,7 @@ def test_a_large_run_is_tried_again_at_once_and_in_slices(tmp_path: Path) -> Non
 
 
 async def retried(it: Bench, run_id: str) -> None:
-    await it.engine.apply(await prepared(it.engine, run_id))
+    await it.engine.apply((await prepared(it.engine, run_id)).command)
     row = await it.run(run_id)
     assert row is not None
     assert row.generation == 2
@@ -159,7 +159,7 @@ def test_a_large_retry_that_the_disk_interrupts_is_not_begun_or_goes_on(batches:
     async def story() -> None:
         async with bench(tmp_path) as it:
             run_id = await cancelled(it, MANY)
-            command = await prepared(it.engine, run_id)
+            command = (await prepared(it.engine, run_id)).command
             it.faults.before = [*([None] * batches), CommitFailed("injected")]
             asked = asyncio.ensure_future(it.engine.apply(command))
             with pytest.raises(Unavailable):
@@ -169,7 +169,7 @@ def test_a_large_retry_that_the_disk_interrupts_is_not_begun_or_goes_on(batches:
             assert row is not None
             assert row.generation == (2 if batches else 1)
             if not batches:
-                await it.engine.apply(await prepared(it.engine, run_id))
+                await it.engine.apply((await prepared(it.engine, run_id)).command)
             await opened(it.engine, run_id)
             counts = await it.held(lambda connection: queries.jobs_of_run(connection, run_id, OVER, 1))
             assert counts.rows == []
@@ -187,7 +187,7 @@ def test_what_a_killed_master_left_half_open_is_opened_by_the_next(tmp_path: Pat
     async def story() -> None:
         async with bench(tmp_path) as it:
             run_id = await cancelled(it, MANY)
-            await it.engine.apply(await prepared(it.engine, run_id))
+            await it.engine.apply((await prepared(it.engine, run_id)).command)
             it.engine._shell.close("as if killed", for_good=True)
         async with bench(tmp_path) as it:
             await opened(it.engine, run_id)

@@ -104,6 +104,7 @@ SECURITY = {
     20: "whoever keeps coming without a good token is told to wait, and nobody else",
     22: "a job sees nothing of the environment that Titan was started in",
     23: "files and folders are private",
+    24: "no secret is shipped, and nothing starts with an unsafe one",
     25: "ids and names by one pattern",
     26: "an artifact is a download and no page, and neither key nor name leads elsewhere",
     30: "a pipeline file is plain data, read within bounds: no tags, few aliases, each key once",

@@ -86,6 +86,7 @@ def master() -> Iterator[MasterDouble]:
 def home(tmp_path: Path) -> Path:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
+    (home / "token").touch(0o600)
     (home / "token").write_text(f"{TOKEN}\n")
     return home
 

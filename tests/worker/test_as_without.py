@@ -24,6 +24,7 @@ def double() -> Iterator[MasterDouble]:
 @pytest.fixture(scope="module")
 def one_worker(double: MasterDouble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     home = tmp_path_factory.mktemp("home")
+    (home / "token").touch(0o600)
     (home / "token").write_text(f"{TOKEN}\n")
     worker = WorkerProcess(home, double)
     yield worker

@@ -47,6 +47,7 @@ def refused(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Do
 
 def test_s10_a_worker_does_not_link_to_a_server_it_cannot_verify(refused: tuple[Door, str], tmp_path: Path) -> None:
     door, ca = refused
+    (tmp_path / "token").touch(0o600)
     (tmp_path / "token").write_text("a token that must not leave\n")
     command = [
         sys.executable, "-m", "titan.worker", "--home", tmp_path, "--join", f"https://127.0.0.1:{door.port}",

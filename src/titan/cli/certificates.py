@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from titan.model.private import refuse_exposed
 from titan_sdk.errors import Invalid
 
 FOLDER = "tls"
@@ -43,11 +44,20 @@ class Files(NamedTuple):
 
 
 def own(home: Path, names: Sequence[str], now: dt.datetime) -> Files:
-    """Return the home's own certificate for `names` (host names and addresses), made where it is missing."""
+    """Return the home's own certificate for `names` (host names and addresses), made where it is missing.
+
+    Raises Invalid when others may know its keys.
+    """
     folder = home / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o700)
     ca_file, server_file, server_key = folder / "ca.pem", folder / "server.pem", folder / "server.key"
+    for key_file in (folder / "ca.key", server_key):
+        if key_file.exists():
+            hint = (
+                f"rm -r {folder}, start again and let every machine join again; chmod 600 {key_file} if nobody saw it"
+            )
+            refuse_exposed(key_file, hint)
     authority = _kept(ca_file, folder / "ca.key")
     if authority is None:
         authority = _authority(now)
@@ -82,8 +92,7 @@ def given(certificate: Path, key: Path, now: dt.datetime) -> Files:
     if not shown.not_valid_before_utc <= now <= shown.not_valid_after_utc:
         spans = f"{shown.not_valid_before_utc:%Y-%m-%d} to {shown.not_valid_after_utc:%Y-%m-%d}"
         raise Invalid(f"{certificate} is good from {spans}, and not now", hint="renew it, or set the clock")
-    if key.stat().st_mode & 0o077:
-        raise Invalid(f"{key} can be read by others (mode {key.stat().st_mode & 0o777:o})", hint=f"chmod 600 {key}")
+    refuse_exposed(key, f"have a new certificate made for a new key; chmod 600 {key} if nobody saw it")
     # Its authority is known elsewhere, and vouches for the next certificate as well: nobody else shall pin this one.
     return Files(certificate.absolute(), key.absolute(), _fingerprint(shown), "")
 
@@ -98,7 +107,6 @@ def _kept(certificate: Path, key: Path) -> tuple[x509.Certificate, Key] | None:
         shown = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
         secret = serialization.load_pem_private_key(key.read_bytes(), None)
         if isinstance(secret, Key) and secret.public_key() == shown.public_key():
-            key.chmod(0o600)
             return shown, secret
     return None
 

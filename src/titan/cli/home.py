@@ -14,6 +14,7 @@ import stat
 import time
 from pathlib import Path
 
+from titan.model.private import refuse_exposed
 from titan_sdk.errors import Conflict, Invalid
 
 LOCK = "lock"
@@ -134,22 +135,29 @@ def prepare(home: Path) -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = home.stat().st_mode
     except OSError as error:
-        raise _unusable(home, error.strerror or str(error)) from None
+        why = "it is a file" if home.is_file() else error.strerror or str(error)
+        raise _unusable(home, why) from None
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Invalid(
             f"{home} may be written by others (mode {stat.S_IMODE(mode):o}), who could swap its token",
-            hint=f"chmod go-w {home}, or choose a folder of your own: TITAN_HOME=/folder titan up",
+            hint=f"chmod go-w {home}, or choose a folder of your own with TITAN_HOME",
         )
     if not os.access(home, os.W_OK | os.X_OK):
         raise _unusable(home, "no permission to write")
 
 
 def ensure_token(home: Path) -> None:
-    """Make HOME/token (256 random bits as hex, mode 0600) unless it is there. Call with the lock taken."""
+    """Make HOME/token (256 random bits as hex, mode 0600) unless it is there. Call with the lock taken.
+
+    Raises Invalid for one that others may know.
+    """
     path = home / TOKEN
-    if path.exists() and path.read_text().strip():
-        path.chmod(0o600)
-        return
+    try:
+        if path.exists() and path.read_text().strip():
+            refuse_exposed(path, f"rm {path}, and the next start makes a new one; chmod 600 {path} if nobody saw it")
+            return
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unusable(home, f"{TOKEN}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
     fresh = home / f"{TOKEN}.new"
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -170,7 +178,7 @@ def _open(home: Path) -> int:
 def _unusable(home: Path, why: str) -> Invalid:
     return Invalid(
         f"{home} cannot be Titan's home: {why}",
-        hint="choose a folder you may write to: TITAN_HOME=/folder titan up",
+        hint="choose a folder that you may write to with TITAN_HOME",
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from titan.cli.ask import Document, Master
+from titan.cli.home import prepare
 from titan.cli.options import NO_TLS, ListsCommand, ca_option, common, worker_options
 from titan.cli.output import Output, plural
 from titan.cli.token import Span
@@ -113,6 +114,8 @@ def start(
     endpoints = _endpoints(joins, pinned_text(fingerprint) if fingerprint else None)
     if not insecure_no_tls:
         _refuse_readable(endpoints)
+    home = home_folder(os.environ)
+    prepare(Path(home))
     given = {
         "--timeout-max": None if timeout_max is None else str(timeout_max),
         "--lend-max": None if lend_max is None else str(lend_max),
@@ -127,7 +130,7 @@ def start(
     words += [word for tag in capabilities for word in ("--capability", tag)]
     words += [word for path in interpreters for word in ("--allow-interpreter", path)]
     words += ["--no-general"] if no_general else []
-    command_line = [sys.executable, "-P", "-m", "titan.worker", "--home", home_folder(os.environ), *words]
+    command_line = [sys.executable, "-P", "-m", "titan.worker", "--home", home, *words]
     environment = own_environment(os.environ, (pass_env or "").split(","))
     environment |= {ENROLMENT: enrolment} if enrolment else {}
     os.execve(sys.executable, command_line, environment)  # noqa: S606 - our own interpreter and module

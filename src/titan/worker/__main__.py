@@ -118,20 +118,27 @@ def main() -> int:
     try:
         name = take_name(config.home, config.name)
     except NameTaken as error:
-        print(f"titan worker: {error}", file=sys.stderr)  # noqa: T201 - it is its voice
-        return EXIT_REFUSED
+        return _refused(str(error))
+    except OSError as error:
+        return _refused(
+            f"{error.filename} cannot be used: {error.strerror}\nNext: choose another folder with TITAN_HOME"
+        )
     say = functools.partial(print, f"worker {name.name}:", file=sys.stderr, flush=True)
     try:
         admission = admit(
             name.folder, name.name, config.urls, os.environ.pop(ENROLMENT, ""), config.ca, config.token_file, say
         )
     except TitanError as error:
-        print(f"titan worker: {error}", file=sys.stderr)  # noqa: T201 - it is its voice
-        return EXIT_REFUSED
+        return _refused(str(error))
     config = msgspec.structs.replace(
         config, token_file=admission.token_file, ca=admission.ca, has_credential=admission.is_own
     )
     return uvloop.run(serve(config, name, os.environ))
+
+
+def _refused(why: str) -> int:
+    print(f"titan worker: {why}", file=sys.stderr)  # noqa: T201 - it is its voice
+    return EXIT_REFUSED
 
 
 if __name__ == "__main__":

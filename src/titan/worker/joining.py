@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from titan.model.private import refuse_exposed
 from titan_sdk.discovery import PORTS, Finder
 from titan_sdk.errors import Conflict, Invalid, TitanError, Unauthenticated, Unreachable
 from titan_sdk.transport import Transport
@@ -51,7 +52,11 @@ def admit(
                 raise
             say(f"{error.message}; it has a credential of its own and goes on with that")
     if not credential.exists():
+        if token_file.exists():
+            refuse_exposed(token_file, f"revoke that token and make another; chmod 600 {token_file} if nobody saw it")
         return Admission(token_file, ca, is_own=False)
+    again = f"titan worker remove {name} at the Master, then a fresh line; chmod 600 {credential} if nobody saw it"
+    refuse_exposed(credential, again)
     known = folder / CA
     return Admission(credential, ca or (str(known) if known.exists() else ""), is_own=True)
 
