@@ -90,7 +90,8 @@ def _section(command: click.Command, path: str) -> str:
     records = [record for param in _own_options(command) if (record := param.get_help_record(context))]
     rows = "".join(f"| `{_cell(names)}` | {_cell(text)} |\n" for names, text in records)
     table = f"\n| option | |\n|---|---|\n{rows}" if rows else ""
-    return f"## {path}\n\n```\n{usage}\n```\n\n{_prose(command)}\n{table}"
+    example = (command.epilog or "").removeprefix("Example: ")
+    return f"## {path}\n\n```\n{usage}\n```\n\n{_prose(command)}\n{table}\nExample: `{example}`\n"
 
 
 def _own_options(command: click.Command) -> Iterator[click.Parameter]:

@@ -1,8 +1,10 @@
 """docs/reference/cli.md is what the commands say of themselves, and the commands keep the house's rules."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -15,7 +17,7 @@ from titan_sdk.errors import BY_CODE, TitanError
 # They run in the foreground or give way to another program, so there is no answer to print.
 WITHOUT_JSON = {"titan worker start"}
 # They are about what this home or this disk holds, and ask no other Master.
-LOCAL = {"titan up", "titan down", "titan validate"}
+LOCAL = {"titan completion", "titan master", "titan up", "titan down", "titan validate"}
 
 
 def commands(group: click.Group = titan, path: str = "titan") -> Iterator[tuple[str, click.Command]]:
@@ -46,6 +48,31 @@ def test_every_command_speaks_json_and_shows_faults(path: str) -> None:
     options = {name for param in ALL[path].params for name in param.opts}
     assert "--debug" in options
     assert ("--json" in options and "--quiet" in options) != (path in WITHOUT_JSON)
+
+
+def parsed(arguments: list[str]) -> click.Context:
+    """Parse a command line to the command it means, without running it."""
+    context = titan.make_context("titan", arguments)
+    while isinstance(context.command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, command, rest = context.command.resolve_command(context, rest)
+        assert command is not None
+        context = command.make_context(name, rest, parent=context)
+    return context
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_command_has_an_example_that_is_one_of_it(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpu.token").touch()
+    epilog = ALL[path].epilog or ""
+    assert epilog.startswith("Example: titan "), "it has none"
+    words = shlex.split(epilog.removeprefix("Example: ").partition(" > ")[0])
+    assert parsed(words[1:]).command is ALL[path]
+    shown = ALL[path].get_help(click.Context(ALL[path], info_name=path))
+    assert epilog in shown, "it fits a line"
 
 
 @pytest.mark.parametrize("path", ALL)

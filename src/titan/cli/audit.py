@@ -32,7 +32,7 @@ def command() -> None:
     """Show who did what, and check that nobody changed it. docs/security.md says what is in it; admins may read it."""
 
 
-@command.command("ls", short_help="List who did what, newest first.")
+@command.command("ls", short_help="List who did what, newest first.", epilog="Example: titan audit ls --json")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="Rows.")
 @click.option("--actor", default="", metavar="ID", help="Only what this token did; admin for the home's own.")
 @click.option("--action", default="", metavar="ROUTE", help="Only this, such as runs.submit or tokens.create.")
@@ -57,7 +57,9 @@ def ls(out: Output, *, limit: int, actor: str, action: str, part: str) -> None:
         out.talk("nothing like that was done")
 
 
-@command.command("verify", short_help="Check that no row was changed or taken out.")
+@command.command(
+    "verify", short_help="Check that no row was changed or taken out.", epilog="Example: titan audit verify"
+)
 @click.option(
     "--expect", type=Anchor(), metavar="SEQ:HASH", help="Also check that this row, written down before, is as it was."
 )

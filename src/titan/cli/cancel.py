@@ -7,7 +7,7 @@ from titan.cli.options import common
 from titan.cli.output import Output
 
 
-@click.command("cancel", short_help="Cancel runs or jobs.")
+@click.command("cancel", short_help="Cancel runs or jobs.", epilog="Example: titan cancel @last 81c0/clean-us")
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
 @common
 def command(out: Output, *, names: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from titan_sdk.discovery import home_folder
 from titan_sdk.errors import Conflict, Denied, TimedOut
 
 
-@click.command("down", short_help="Stop what titan up started.")
+@click.command("down", short_help="Stop what titan up started.", epilog="Example: titan down --timeout 300")
 @click.option(
     "--timeout",
     "timeout_s",

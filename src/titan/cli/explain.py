@@ -10,7 +10,7 @@ JOBS_MAX = 20
 OVER = {"COMPLETED", "CANCELLED"}
 
 
-@click.command("explain")
+@click.command("explain", epilog="Example: titan explain 81c0/report")
 @click.argument("name", metavar="ID")
 @common
 def command(out: Output, *, name: str) -> None:

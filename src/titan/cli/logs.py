@@ -13,7 +13,7 @@ from titan_sdk.logs import LogText
 NAMES_MAX = 5
 
 
-@click.command("logs", short_help="Print what a job printed; -f follows it.")
+@click.command("logs", short_help="Print what a job printed; -f follows it.", epilog="Example: titan logs -f @last")
 @click.argument("name", metavar="ID")
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on until the job has ended; with --json, NDJSON.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; the last one unless said.")

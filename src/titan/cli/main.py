@@ -18,12 +18,12 @@ from titan.cli.output import safe, write_json
 from titan_sdk.errors import TitanError
 
 COMMANDS = (
-    "up", "down", "status",
+    "up", "down", "status", "doctor",
     "run", "submit", "validate", "graph",
     "ps", "top", "show", "explain", "logs", "wait", "cancel", "retry", "events",
     "store",
-    "worker", "token", "audit",
-    "config",
+    "worker", "master", "token", "audit",
+    "config", "completion",
 )  # fmt: skip
 
 _RANGE = re.compile(r"is not in the range ([0-9.]+)<=x<=([0-9.]+)\.")
@@ -87,6 +87,10 @@ def titan() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: the process's own) and return its exit code."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    if instruction := os.environ.get("_TITAN_COMPLETE"):
+        from titan.cli.completion import complete
+
+        return complete(instruction)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:

@@ -14,7 +14,7 @@ RUN_STATES = [state.value for state in RunState if state is not RunState.STAGED]
 JOB_STATES = [*(state.value for state in JobState), "PENDING"]
 
 
-@click.command("ps", short_help="List runs, or the jobs of one.")
+@click.command("ps", short_help="List runs, or the jobs of one.", epilog="Example: titan ps --state failed --limit 5")
 @click.argument("run", required=False)
 @click.option("--state", metavar="STATE", help="Only those in this state; of jobs also PENDING: not started.")
 @click.option("--name", metavar="TEXT", help="Only runs with this in their name.")

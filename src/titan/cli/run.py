@@ -39,7 +39,12 @@ class RunCommand(click.Command):
             ) from None
 
 
-@click.command("run", cls=RunCommand, short_help="Run a script; its output and exit code are passed on.")
+@click.command(
+    "run",
+    cls=RunCommand,
+    short_help="Run a script; its output and exit code are passed on.",
+    epilog="Example: titan run hello.py -- --name Ada",
+)
 @click.argument("file")
 @click.argument("arguments", metavar="[-- ARGS...]", nargs=-1)
 @click.option("--job-id", metavar="ID", help="The job's id; made from the file's name unless said.")

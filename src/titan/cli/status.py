@@ -16,7 +16,7 @@ from titan_sdk.errors import Unavailable
 JOBS_SHOWN_MAX = 20
 
 
-@click.command("status")
+@click.command("status", epilog="Example: titan status @last --json")
 @click.argument("name", metavar="[ID]", required=False)
 @common
 def command(out: Output, *, name: str | None) -> None:

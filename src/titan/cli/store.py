@@ -18,7 +18,7 @@ def command() -> None:
     """Read and write the store that all jobs of a Master share."""
 
 
-@command.command("get", short_help="Print the value of KEY.")
+@command.command("get", short_help="Print the value of KEY.", epilog="Example: titan store get model/best")
 @click.argument("key")
 @common
 def get(out: Output, *, key: str) -> None:
@@ -33,7 +33,9 @@ def get(out: Output, *, key: str) -> None:
         out.exact(value.encode() if isinstance(value, str) else value)
 
 
-@command.command("put", short_help="Write VALUE or a file to KEY.")
+@command.command(
+    "put", short_help="Write VALUE or a file to KEY.", epilog="Example: titan store put model/best --file weights.bin"
+)
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option(
@@ -57,7 +59,7 @@ def put(out: Output, *, key: str, value: str | None, path: Path | None, as_bytes
     _done(out, key, {"key": key, "size": len(data.encode() if isinstance(data, str) else data)})
 
 
-@command.command("del")
+@command.command("del", epilog="Example: titan store del model/best model/last")
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @common
 def delete(out: Output, *, keys: tuple[str, ...]) -> None:
@@ -73,7 +75,7 @@ def delete(out: Output, *, keys: tuple[str, ...]) -> None:
         out.talk(f"{key!a} {'deleted' if was_there else 'was not there'}")
 
 
-@command.command("ls")
+@command.command("ls", epilog="Example: titan store ls model/")
 @click.argument("prefix", default="")
 @common
 def ls(out: Output, *, prefix: str) -> None:
@@ -86,7 +88,12 @@ def ls(out: Output, *, prefix: str) -> None:
         out.table(("KEY",), [(key,) for key in keys])
 
 
-@command.command("incr", short_help="Add to the number at KEY.", context_settings={"ignore_unknown_options": True})
+@command.command(
+    "incr",
+    short_help="Add to the number at KEY.",
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: titan store incr pages/done 10",
+)
 @click.argument("key")
 @click.argument("by", type=int, default=1)
 @common
@@ -100,7 +107,9 @@ def incr(out: Output, *, key: str, by: int) -> None:
         out.line(str(value))
 
 
-@command.command("watch", short_help="Print each write as it happens.")
+@command.command(
+    "watch", short_help="Print each write as it happens.", epilog="Example: titan store watch model/ --json"
+)
 @click.argument("prefix", default="")
 @common
 def watch(out: Output, *, prefix: str) -> None:

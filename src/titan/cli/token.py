@@ -32,7 +32,11 @@ def command() -> None:
     """Make, list and revoke the tokens that let others use this Master. docs/reference/roles.md says who may what."""
 
 
-@command.command("create", short_help="Make a token and print it, once.")
+@command.command(
+    "create",
+    short_help="Make a token and print it, once.",
+    epilog="Example: titan token create ci --role submitter --expires 90d",
+)
 @click.argument("name")
 @click.option("--role", required=True, type=click.Choice(ROLES), metavar="ROLE", help=f"One of {', '.join(ROLES)}.")
 @click.option("--worker", default="", metavar="NAME", help="The one worker that a token of role worker speaks for.")
@@ -48,7 +52,7 @@ def create(out: Output, *, name: str, role: str, worker: str, expires_s: int | N
     out.line(made["token"])
 
 
-@command.command("ls")
+@command.command("ls", epilog="Example: titan token ls --all")
 @click.option("--all", "everything", is_flag=True, help="Also those that were revoked or expired, for 30 days.")
 @common
 def ls(out: Output, *, everything: bool) -> None:
@@ -71,7 +75,7 @@ def ls(out: Output, *, everything: bool) -> None:
         out.talk("no tokens but the home's own and those of jobs: titan token create NAME --role ROLE")
 
 
-@command.command("revoke")
+@command.command("revoke", epilog="Example: titan token revoke 1f0c9a")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @common
 def revoke(out: Output, *, ids: tuple[str, ...]) -> None:

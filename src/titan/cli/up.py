@@ -33,7 +33,7 @@ JOIN_LINE_S = 5.0
 PREDECESSOR_S = 15.0
 
 
-@click.command("up", cls=ListsCommand)
+@click.command("up", cls=ListsCommand, epilog="Example: titan up --slots 4 --capability GPU")
 @click.option(
     "--listen",
     default=DEFAULT_HOST,

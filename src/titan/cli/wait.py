@@ -9,7 +9,7 @@ from titan.cli.output import Output
 from titan.cli.tell import say
 
 
-@click.command("wait")
+@click.command("wait", epilog="Example: titan wait @last --timeout 600")
 @click.argument("name", metavar="ID")
 @click.option(
     "--timeout",

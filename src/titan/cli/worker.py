@@ -36,7 +36,11 @@ def command() -> None:
     """Run a worker in the foreground (start, which may be left out), list the workers, or drain one."""
 
 
-@command.command("start", cls=ListsCommand)
+@command.command(
+    "start",
+    cls=ListsCommand,
+    epilog="Example: titan worker --join https://m:9090 --token-file gpu.token",
+)
 @click.option(
     "--join",
     "joins",
@@ -165,7 +169,7 @@ def _refuse_readable(endpoints: list[Endpoint]) -> None:
             )
 
 
-@command.command("ls")
+@command.command("ls", epilog="Example: titan worker ls --json")
 @common
 def ls(out: Output) -> None:
     """List the workers that the Master knows."""
@@ -198,7 +202,7 @@ def _link(worker: Document) -> str:
     return "draining" if worker["draining"] else "connected"
 
 
-@command.command("drain")
+@command.command("drain", epilog="Example: titan worker drain gpu-1")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @common
 def drain(out: Output, *, names: tuple[str, ...]) -> None:
@@ -212,7 +216,7 @@ def drain(out: Output, *, names: tuple[str, ...]) -> None:
     out.told("workers", told, "name", lambda it: f"{it['name']} drains: {plural(it['running'], 'job')} left")
 
 
-@command.command("remove")
+@command.command("remove", epilog="Example: titan worker remove gpu-1")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @common
 def remove(out: Output, *, names: tuple[str, ...]) -> None:
@@ -226,7 +230,7 @@ def remove(out: Output, *, names: tuple[str, ...]) -> None:
     out.told("workers", removed, "name", lambda it: f"{it['name']} is let in no more")
 
 
-@command.command("join-token")
+@command.command("join-token", epilog="Example: titan worker join-token")
 @click.option(
     "--expires", "expires_s", type=Span(), metavar="TIME", default="15m", show_default=True, help="45s, 15m, 12h, 7d."
 )
