@@ -135,7 +135,12 @@ TABLE = (
         "Next: give a scheme, host and port, such as http://127.0.0.1:9090\n",
     ),
     bad("store get ", 6, "titan: the key '' has 0 bytes as UTF-8: give 1 to 512\n"),
-    bad(f"store get {'k' * 513}", 6, f"titan: the key '{'k' * 57}...' has 513 bytes as UTF-8: give 1 to 512\n"),
+    bad(
+        f"store get {'k' * 513}",
+        6,
+        f"titan: the key '{'k' * 57}...' has 513 bytes as UTF-8: give 1 to 512 "
+        "(TITAN_LIMIT_STORE_KEY_BYTES_MAX at the Master changes the limit)\n",
+    ),
     bad(
         "store incr text",
         6,
@@ -210,7 +215,11 @@ TABLE = (
         125,
         "titan: env name 'TITAN_TOKEN' is Titan's own: use one that does not begin with TITAN_\n",
     ),
-    bad("run ok.py --priority 5000", 125, "titan: priority is 5000: give 0 to 1000\n"),
+    bad(
+        "run ok.py --priority 5000",
+        125,
+        "titan: priority is 5000: give 0 to 1000 (TITAN_LIMIT_PRIORITY_MAX at the Master changes the limit)\n",
+    ),
     bad("run .", 125, "titan: . cannot be read: it is not a regular file; name a file that you may read\n"),
     bad(
         "run ok.py -- \udcff",

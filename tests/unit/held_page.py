@@ -107,6 +107,7 @@ SECURITY = {
     24: "no secret is shipped, and nothing starts with an unsafe one",
     25: "ids and names by one pattern",
     26: "an artifact is a download and no page, and neither key nor name leads elsewhere",
+    28: "every size has a limit, and whoever goes over one is told which and how it is changed",
     30: "a pipeline file is plain data, read within bounds: no tags, few aliases, each key once",
     31: "nothing received is unpickled, evaluated or given to a shell",
     34: "a value is passed on as it is, and never expanded",

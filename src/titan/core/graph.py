@@ -7,7 +7,7 @@ a graph of 100,000 jobs takes a few hundred milliseconds.
 from collections.abc import Collection, Generator, Sequence
 
 from titan.model.ids import shown
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan.model.spec import JobSpec, Problem
 
 STEPS_A_SLICE = 5_000
@@ -34,10 +34,10 @@ def check_graph(
     if not jobs:
         return [Problem(code="invalid", message="there are no jobs: give at least one job")]
     if len(jobs) > limits.dag_jobs_max:
-        return [_too_many("jobs", len(jobs), limits.dag_jobs_max, "TITAN_LIMIT_DAG_JOBS_MAX")]
+        return [_too_many("jobs", len(jobs), limits.dag_jobs_max, "dag_jobs_max")]
     edges = sum(len(job.parents) for job in jobs)
     if edges > limits.dag_edges_max:
-        return [_too_many("edges", edges, limits.dag_edges_max, "TITAN_LIMIT_DAG_EDGES_MAX")]
+        return [_too_many("edges", edges, limits.dag_edges_max, "dag_edges_max")]
     problems: list[Problem] = []
     places: dict[str, int] = {}
     for place, job in enumerate(jobs):
@@ -133,6 +133,6 @@ def _problem(job: JobSpec, field: str, message: str) -> Problem:
     return Problem(code="invalid", message=message, job_id=job.job_id, field=field)
 
 
-def _too_many(what: str, count: int, most: int, variable: str) -> Problem:
-    message = f"{count} {what} in one DAG: at most {most}; split the DAG, or set {variable} for the Master"
+def _too_many(what: str, count: int, most: int, limit: str) -> Problem:
+    message = f"{count} {what} in one DAG: at most {most}; split the DAG ({change(limit)})"
     return Problem(code="too_large", message=message)

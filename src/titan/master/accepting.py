@@ -24,7 +24,7 @@ from titan.master.show import run_view
 from titan.master.submission import Submission, check_as_graph
 from titan.master.turns import Turns
 from titan.model.ids import shown
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan.model.roles import Role
 from titan.model.spec import GENERAL, JobSpec, Problem, decode_spec
 from titan.model.states import FINAL_JOB_STATES, FINAL_RUN_STATES, RunState
@@ -304,10 +304,11 @@ def _fits_one_event(submission: Submission, limits: Limits) -> bool:
 def _check_size(run: RunRow, submission: Submission, limits: Limits) -> None:
     count, limit = len(submission.jobs), limits.submit_jobs_inline_max
     if count > limit:
-        raise Invalid(f"{count} jobs in one extension: at most {limit}", code="too_large", hint="send them in parts")
+        hint = f"send them in parts; {change('submit_jobs_inline_max')}"
+        raise Invalid(f"{count} jobs in one extension: at most {limit}", code="too_large", hint=hint)
     if run.jobs_total + count > limits.dag_jobs_max:
         message = f"run {run.run_id} would have {run.jobs_total + count} jobs: at most {limits.dag_jobs_max}"
-        raise Invalid(message, code="too_large", hint="TITAN_LIMIT_DAG_JOBS_MAX at the Master changes the limit")
+        raise Invalid(message, code="too_large", hint=change("dag_jobs_max"))
 
 
 def _hash(what: str, submission: Submission) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from titan.master.sessions import Sessions
+from titan.model.limits import change
 from titan.model.store import KeepToken, Operation, RevokeToken, UseEnrolment
 from titan.model.tokens import TokenRow
 from titan_sdk.errors import Conflict
@@ -109,5 +110,5 @@ class Book:
         if len(self._rows) >= tokens_max:
             raise Conflict(
                 f"there are {len(self._rows)} living tokens, and at most {tokens_max} are kept",
-                hint="revoke some: titan token ls; TITAN_LIMIT_TOKENS_MAX at the Master changes the limit",
+                hint=f"revoke some: titan token ls; {change('tokens_max')}",
             )

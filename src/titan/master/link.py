@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from titan.model.ids import job_id_problem
+from titan.model.limits import change
 from titan.model.wire import (
     CAUSES,
     CLOSE_BAD_FRAME,
@@ -171,7 +172,8 @@ async def say_goodbye(socket: Socket, fault: LinkFault) -> None:
 def decode(frame: bytes, bytes_max: int) -> list[WorkerMessage]:
     """Return the messages of one frame. Raises LinkFault for anything that is not one."""
     if len(frame) > bytes_max:
-        raise LinkFault(CLOSE_BAD_FRAME, f"a frame of {len(frame)} bytes: send at most {bytes_max}")
+        most = f"{bytes_max}: {change('frame_bytes_max')}"
+        raise LinkFault(CLOSE_BAD_FRAME, f"a frame of {len(frame)} bytes, over {most}")
     try:
         messages = decode_worker_frame(frame)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

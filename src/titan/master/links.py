@@ -203,7 +203,8 @@ class WorkerLinks:
             whose = f"is that of worker {only[:40]}"
             raise LinkFault(CLOSE_DENIED, f"its token {whose}: enrol this one by itself, titan worker join-token")
         if len(self._links) >= self._core.limits.workers_max and hello.name not in self._links:
-            raise LinkFault(CLOSE_BUSY, f"{len(self._links)} workers are connected, which is the limit")
+            most = self._core.limits.workers_max
+            raise LinkFault(CLOSE_BUSY, f"{most} workers are connected: {change('workers_max')}")
         if self._offsets.count() > self._logs_known_max and self._core.open:
             self._offsets.keep_only(self._core.holds)
             self._logs_known_max = max(LOGS_KNOWN_MIN, 2 * self._offsets.count())
@@ -345,7 +346,8 @@ def _length(said: Output | Dropped, limits: Limits) -> int:
         return said.length
     size = len(said.data)
     if size > limits.output_bytes_max:
-        raise LinkFault(CLOSE_BAD_FRAME, f"an output of {size} bytes: send at most {limits.output_bytes_max}")
+        most = f"{limits.output_bytes_max}: {change('output_bytes_max')}"
+        raise LinkFault(CLOSE_BAD_FRAME, f"output of {size} bytes, over {most}")
     return size
 
 

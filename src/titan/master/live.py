@@ -18,7 +18,7 @@ from typing import Self
 import msgspec
 
 from titan.core.events import News
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan_sdk.errors import Unavailable
 
 RESYNC = "resync"
@@ -137,7 +137,8 @@ class LiveEvents:
             raise closed_error(self.closed)
         if len(self._open) >= self.limits.waits_max:
             message = f"{self.limits.waits_max} waits and feeds are open, which is the limit"
-            raise Unavailable(message, hint="close some, or ask again", retry_after_s=1.0)
+            hint = f"close some, or ask again; {change('waits_max')}"
+            raise Unavailable(message, hint=hint, retry_after_s=1.0)
         return Watch(self, keys, only)
 
     def subscribe(self, after: str | None = None, feed: str = "events") -> "Subscription":

@@ -18,6 +18,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from titan.master.asgi import Scope, Send
 from titan.model.ids import shown
+from titan.model.limits import change
 from titan.model.spec import Problem
 from titan.model.wording import reworded
 from titan.storage.errors import ReadTimedOut
@@ -75,9 +76,9 @@ def invalid(problems: Sequence[Problem], what: str) -> TitanError:
 
 def too_large(what: str, limit: int, variable: str, hint: str = "") -> TitanError:
     """Return the error for a body or part over its limit; it says how to change the limit."""
-    change = f"TITAN_LIMIT_{variable.upper()} at the Master changes the limit"
+    how = change(variable)
     text = f"{what} is over the limit of {limit} bytes"
-    return error_of("too_large", text, hint=f"{hint}; {change}" if hint else change)
+    return error_of("too_large", text, hint=f"{hint}; {how}" if hint else how)
 
 
 def translate(error: Exception, request_id: str, path: str = "", query: str = "") -> TitanError:

@@ -19,6 +19,7 @@ from titan.core.rows import JobRow
 from titan.master.engine import Engine
 from titan.master.finding import run_now
 from titan.model.ids import SHA256_PATTERN, shown
+from titan.model.limits import change
 from titan.model.spec import decode_spec, encode_spec
 from titan.storage import queries
 from titan.storage.connection import Connection
@@ -61,7 +62,8 @@ async def prepared(
     limit = engine.limits.submit_jobs_inline_max
     if len(found.specs) > limit:
         text = f"{len(found.specs)} jobs would run an edited file: at most {limit} in one retry"
-        raise Invalid(text, code="too_large", hint="submit the DAG again, or retry it with the files it was sent with")
+        hint = f"submit the DAG again, or retry it with the files it was sent with; {change('submit_jobs_inline_max')}"
+        raise Invalid(text, code="too_large", hint=hint)
     return found
 
 

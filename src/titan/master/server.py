@@ -8,10 +8,12 @@ whoever only holds connections open keeps nobody out. What is no TLS is closed. 
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from titan.master.asgi import SECURITY_HEADERS
-from titan.model.limits import Limits
+from titan.master.problems import MEDIA_TYPE, HttpError, encode, new_request_id
+from titan.model.limits import Limits, change
 
 KEEP_ALIVE_S = 75
 GRACE_S = 2
@@ -63,10 +66,11 @@ class Server(uvicorn.Server):
         listening: Callable[[], None],
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._factory: Any = functools.partial(PatientProtocol, head_bytes_max=limits.head_bytes_max)
         config = uvicorn.Config(
             app,
             loop="none",
-            http=PatientProtocol,
+            http=self._factory,
             ws=WebSocketProtocol,
             ws_max_size=limits.frame_bytes_max,
             ws_per_message_deflate=False,
@@ -103,13 +107,48 @@ class Server(uvicorn.Server):
         yield
 
     def _protocol(self) -> asyncio.Protocol:
-        return PatientProtocol(config=self.config, server_state=self.server_state, app_state={})
+        made: asyncio.Protocol = self._factory(config=self.config, server_state=self.server_state, app_state={})
+        return made
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """HTTP, where the head of a request has HEAD_S_MAX to arrive; the body's pace is its reader's business."""
+    """HTTP, where the head of a request has HEAD_S_MAX to arrive; the body's pace is its reader's business.
+
+    A head has `head_bytes_max` bytes at most, and what is no HTTP is refused in the words of every other refusal.
+    """
 
     _due: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, head_bytes_max: int, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._head_bytes_max = head_bytes_max
+        self._arrived = 0  # bytes that came while a head was awaited
+        self._too_large = False
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes."""
+        self._arrived += len(data)
+        super().data_received(data)
+        if self._due is None:
+            self._arrived = 0
+        elif self._arrived > self._head_bytes_max and not self.transport.is_closing():
+            self._too_large = True
+            self.send_400_response("")
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its words are those of a parser
+        """Refuse what cannot be read as a request, and what it would have been followed by."""
+        error = HttpError(400, "what came is no HTTP request", hint="speak HTTP/1.1, without two lengths of one body")
+        if self._too_large:
+            text = f"the head of the request is over the limit of {self._head_bytes_max} bytes"
+            error = HttpError(431, text, code="too_large", hint=change("head_bytes_max"))
+        error.request_id = new_request_id()
+        status, headers, body = encode(error)
+        headers |= {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
+        lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
+        lines += [b"%b: %b" % pair for pair in self.server_state.default_headers]
+        lines += [f"{name}: {value}".encode("latin-1") for name, value in headers.items()]
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection whose first request has to come."""
@@ -125,6 +164,9 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its head is whole."""
         self._forget_head()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self._head_bytes_max:
+            self._too_large = True
+            raise ValueError("the head is too large")
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:

@@ -19,7 +19,7 @@ from titan.master.bodies import JSON, NDJSON, chunks, decode, depth_message, is_
 from titan.master.problems import invalid, too_large
 from titan.master.turns import Turns
 from titan.model.ids import SHA256_PATTERN, name_problem, shown
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan.model.requests import ExtendBody, SubmitBody, SubmitHeader
 from titan.model.spec import JobSpec, Problem, read_job
 from titan_sdk.errors import Invalid
@@ -83,7 +83,7 @@ class Receiver:
         body = decode(_SUBMIT, await self._document(), self.limits)
         if len(body.jobs) > self.limits.submit_jobs_inline_max:
             text = f"{len(body.jobs)} jobs in one JSON document: at most {self.limits.submit_jobs_inline_max}"
-            raise Invalid(text, code="too_large", hint=_SEND_LINES)
+            raise Invalid(text, code="too_large", hint=f"{_SEND_LINES}; {change('submit_jobs_inline_max')}")
         jobs = await self._jobs(body.jobs)
         self._check_names(body.name, body.agent_run_id)
         blobs = await self._blobs(body.blobs)
@@ -184,7 +184,10 @@ class Receiver:
     def _check_names(self, name: str, agent_run_id: str | None) -> None:
         texts = [("name", "DAG name", name), ("agent_run_id", "agent_run_id", agent_run_id)]
         for field, what, text in texts:
-            message = None if text is None else name_problem(text, self.limits.dag_name_chars_max, what)
+            most = self.limits.dag_name_chars_max
+            message = None if text is None else name_problem(text, most, what)
+            if message and text and len(text) > most:
+                message += f" ({change('dag_name_chars_max')})"
             if message:
                 self._add(Problem("invalid", message, field=field))
 
@@ -214,7 +217,7 @@ async def check_as_graph(submission: Submission, existing: set[str], limits: Lim
 
 def too_many_jobs(count: int, limits: Limits) -> Invalid:
     """Return the refusal for a header that announces too many jobs."""
-    hint = "TITAN_LIMIT_DAG_JOBS_MAX at the Master changes the limit"
+    hint = change("dag_jobs_max")
     return Invalid(
         f"the first line announces {count} jobs: give 0 to {limits.dag_jobs_max}", code="too_large", hint=hint
     )
@@ -233,14 +236,16 @@ def _blob(sha256: str, text: str, limits: Limits) -> tuple[str, str, bytes]:
     limit = limits.blob_inline_bytes_max
     if not SHA256_PATTERN.fullmatch(sha256):
         return f"blob {shown(sha256)} is not a SHA-256: give 64 hex digits in lower case", "invalid", b""
+    put = f"PUT it to /api/v1/blobs/{sha256} first ({change('blob_inline_bytes_max')})"
+    too_big = f"blob {sha256[:12]} is over {limit} bytes: {put}"
     if len(text) * 3 // 4 > limit + 2:
-        return f"blob {sha256[:12]} is over {limit} bytes: PUT it to /api/v1/blobs/{sha256} first", "too_large", b""
+        return too_big, "too_large", b""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return f"blob {sha256[:12]} is not base64: send the content as base64", "invalid", b""
     if len(data) > limit:
-        return f"blob {sha256[:12]} is over {limit} bytes: PUT it to /api/v1/blobs/{sha256} first", "too_large", b""
+        return too_big, "too_large", b""
     if hashlib.sha256(data).hexdigest() != sha256:
         return (
             f"blob {sha256[:12]} has other content than its hash says: send it again, or correct the hash",

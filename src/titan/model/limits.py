@@ -32,6 +32,7 @@ class Limits:
     artifact_versions_max: int = 5
     artifacts_max: int = 100_000
     transfers_max: int = 100
+    head_bytes_max: int = 64 * 1024
     frame_bytes_max: int = 1024 * 1024
     output_bytes_max: int = 256 * 1024
     json_depth_max: int = 32

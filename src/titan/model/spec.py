@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from titan.model.ids import SHA256_PATTERN, job_id_problem, shown, shown_value
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan.model.wording import reworded
 
 GENERAL = "GENERAL"
@@ -122,26 +122,27 @@ def spec_problems(spec: JobSpec, limits: Limits) -> list[Problem]:
         add("job_type", _job_type_message(spec.job_type), "unsupported")
     if spec.requirement != (GENERAL,):
         add("requirement", _requirement_problem(spec.requirement, limits))
-    add("priority", _range_problem("priority", spec.priority, 0, limits.priority_max))
-    add("delay_ms", _range_problem("delay_ms", spec.delay_ms, 0, limits.delay_ms_max))
-    add("affinity_wait_s", _range_problem("affinity_wait_s", spec.affinity_wait_s, 0, limits.timeout_s_max))
-    add("retries", _range_problem("retries", spec.retries, 0, limits.retries_max))
-    add("retry_backoff_s", _range_problem("retry_backoff_s", spec.retry_backoff_s, 0, limits.retry_backoff_s_max))
+    add("priority", _range_problem("priority", spec.priority, 0, limits))
+    add("delay_ms", _range_problem("delay_ms", spec.delay_ms, 0, limits))
+    add("affinity_wait_s", _range_problem("affinity_wait_s", spec.affinity_wait_s, 0, limits, "timeout_s_max"))
+    add("retries", _range_problem("retries", spec.retries, 0, limits))
+    add("retry_backoff_s", _range_problem("retry_backoff_s", spec.retry_backoff_s, 0, limits))
     if spec.timeout_s is not None:
-        add("timeout_s", _range_problem("timeout_s", spec.timeout_s, 0.001, limits.timeout_s_max))
-    add("lease_s", _range_problem("lease_s", spec.lease_s, limits.lease_s_min, limits.lease_s_max))
+        add("timeout_s", _range_problem("timeout_s", spec.timeout_s, 0.001, limits))
+    add("lease_s", _range_problem("lease_s", spec.lease_s, limits.lease_s_min, limits, low_is="lease_s_min"))
     if spec.args:
         add("args", _args_problem(spec.args))
         size = sum(utf8_bytes(arg) + 1 for arg in spec.args)
-        add("args", _size_problem("args", size, limits.args_bytes_max), "too_large")
+        add("args", _size_problem("args", size, limits), "too_large")
     if spec.env:
         add("env", _env_problem(spec.env))
         size = sum(utf8_bytes(name) + utf8_bytes(value) + 2 for name, value in spec.env.items())
-        add("env", _size_problem("env", size, limits.env_bytes_max), "too_large")
+        add("env", _size_problem("env", size, limits), "too_large")
     if len(spec.parents) > limits.job_parents_max:
         add(
             "parents",
-            f"{len(spec.parents)} parents: at most {limits.job_parents_max}; put a collecting job in between",
+            f"{len(spec.parents)} parents: give at most {limits.job_parents_max}, with a collecting job in between"
+            f" ({change('job_parents_max')})",
             "too_large",
         )
     return found
@@ -202,7 +203,8 @@ def _requirement_problem(tags: tuple[str, ...], limits: Limits) -> str | None:
     if not tags:
         return f"requirement is empty: name a capability, or leave it out for {GENERAL}"
     if len(tags) > limits.requirement_tags_max:
-        return f"requirement has {len(tags)} tags: give at most {limits.requirement_tags_max}"
+        most = f"{limits.requirement_tags_max} ({change('requirement_tags_max')})"
+        return f"requirement has {len(tags)} tags: give at most {most}"
     for tag in tags:
         problem = job_id_problem(tag, "requirement")
         if problem:
@@ -210,10 +212,16 @@ def _requirement_problem(tags: tuple[str, ...], limits: Limits) -> str | None:
     return None
 
 
-def _range_problem(field: str, value: float, low: float, high: float) -> str | None:
+def _range_problem(
+    field: str, value: float, low: float, limits: Limits, high_is: str = "", low_is: str = ""
+) -> str | None:
+    """Say that `value` is out of its range, whose end is the limit `high_is` (default: the field's own)."""
+    high_is = high_is or f"{field}_max"
+    high: float = getattr(limits, high_is)
     if low <= value <= high:
         return None
-    return f"{field} is {value}: give {low:.12g} to {high:.12g}"
+    limit = high_is if value > high else low_is if value < low else ""
+    return f"{field} is {value}: give {low:.12g} to {high:.12g}" + (f" ({change(limit)})" if limit else "")
 
 
 def _args_problem(args: tuple[str, ...]) -> str | None:
@@ -231,7 +239,9 @@ def _env_problem(env: Mapping[str, str]) -> str | None:
     return None
 
 
-def _size_problem(field: str, size: int, limit: int) -> str | None:
-    if size <= limit:
+def _size_problem(field: str, size: int, limits: Limits) -> str | None:
+    limit = f"{field}_bytes_max"
+    if size <= getattr(limits, limit):
         return None
-    return f"{field}: {size} bytes, at most {limit}; put large input in the store or a file"
+    most = f"{getattr(limits, limit)} ({change(limit)})"
+    return f"{field}: {size} bytes, at most {most}; put large input in the store or a file"

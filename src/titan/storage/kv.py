@@ -10,7 +10,7 @@ import re
 from sqlalchemy import bindparam, delete, select, text, update
 
 from titan.model.ids import shown
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan.model.store import (
     KeyPage,
     StoreAdd,
@@ -236,9 +236,14 @@ def _key(key: str, limits: Limits, what: str = "key") -> bytes:
     name = _utf8(key, what)
     if 1 <= len(name) <= limits.store_key_bytes_max:
         return name
-    raise Refused(
-        "invalid", f"the {what} {shown(key)} has {len(name)} bytes as UTF-8: give 1 to {limits.store_key_bytes_max}"
-    )
+    raise Refused("invalid", key_message(key, limits, what))
+
+
+def key_message(key: str, limits: Limits, what: str = "key") -> str:
+    """Return the words for a key or member that is empty or too long."""
+    size = len(key.encode())
+    text = f"the {what} {shown(key)} has {size} bytes as UTF-8: give 1 to {limits.store_key_bytes_max}"
+    return f"{text} ({change('store_key_bytes_max')})" if size else text
 
 
 def _stored(value: Value, limits: Limits) -> tuple[str, bytes]:
@@ -246,7 +251,8 @@ def _stored(value: Value, limits: Limits) -> tuple[str, bytes]:
     if len(data) > limits.store_value_bytes_max:
         raise Refused(
             "too_large",
-            f"the value has {len(data)} bytes: at most {limits.store_value_bytes_max}; keep larger content in a file",
+            f"the value has {len(data)} bytes: at most {limits.store_value_bytes_max}; keep larger content in a file"
+            f" ({change('store_value_bytes_max')})",
         )
     return kind, data
 

@@ -11,6 +11,7 @@ from titan.master.api.site import Http, Site, caller_run, deadline, engine_of, p
 from titan.master.finding import find, find_job, job_now, must_own
 from titan.master.lending import asking
 from titan.master.show import attempt_view, job_view, run_view
+from titan.model.limits import change
 from titan.model.states import FINAL_JOB_STATES, LIVING_ATTEMPT_STATES, AttemptState
 from titan.model.views import AttemptList, Explanation, JobAnswer, JobView, JobWait, Lookup
 from titan.model.wire import CAUSE_LOST
@@ -114,7 +115,8 @@ async def log(
     site = site_of(request.scope)
     engine = site.engine
     if not 0 <= limit <= engine.limits.log_fetch_bytes_max:
-        raise Invalid(f"limit is {limit}: give 0 to {engine.limits.log_fetch_bytes_max} bytes, and ask again for more")
+        text = f"limit is {limit}: give 0 to {engine.limits.log_fetch_bytes_max} bytes, and ask again for more"
+        raise Invalid(text, hint=change("log_fetch_bytes_max") if limit > 0 else "")
     left_s = deadline(wait_s(follow_s, engine.limits))
     _, row = await find_job(engine, run, job)
     while True:

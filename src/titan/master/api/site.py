@@ -17,7 +17,7 @@ from titan.master.engine import Engine
 from titan.master.rates import Rates
 from titan.master.sessions import Sessions
 from titan.model.ids import shown
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan.model.roles import Role
 from titan.model.states import PENDING, JobState, RunState
 from titan.model.store import AppendAudit
@@ -27,7 +27,6 @@ from titan_sdk.errors import Invalid
 
 Http = Request[Any, Any, State]
 KEY_CHARS_MAX = 200
-BODY_BYTES_MAX = 1024 * 1024
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -101,17 +100,19 @@ def idempotency_key(scope: Scope) -> str | None:
 
 async def json_body(request: Http, decoder: msgspec.json.Decoder[Any], empty: Any = None) -> Any:
     """Return the body decoded; `empty` (when given) stands for a request without one. Raises Invalid, 413 or 415."""
-    body = await read_body(request.scope, request.receive, BODY_BYTES_MAX, "json_bytes_max")
+    limits = engine_of(request).limits
+    body = await read_body(request.scope, request.receive, limits.json_bytes_max, "json_bytes_max")
     if not body and empty is not None:
         return empty
     require_type(request.scope, "application/json")
-    return decode(decoder, body, engine_of(request).limits)
+    return decode(decoder, body, limits)
 
 
 def page_rows(limit: int, limits: Limits) -> int:
     """Return `limit` if a page may have that many rows. Raises Invalid."""
     if not 1 <= limit <= limits.page_rows_max:
-        raise Invalid(f"limit is {limit}: give 1 to {limits.page_rows_max}")
+        hint = change("page_rows_max") if limit > 0 else ""
+        raise Invalid(f"limit is {limit}: give 1 to {limits.page_rows_max}", hint=hint)
     return limit
 
 

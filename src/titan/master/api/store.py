@@ -20,6 +20,7 @@ from titan.master.claims import KEEP_MS
 from titan.master.operations import KEEP_MS as SHORT_MS
 from titan.master.operations import done, key_for
 from titan.model.ids import shown
+from titan.model.limits import change
 from titan.model.requests import (
     Cas,
     Delete,
@@ -131,7 +132,7 @@ async def _many(call: Call, body: Many) -> StoreManyAnswer:
     """Do several operations: all reads, or all writes in one transaction (all of them or none)."""
     limit = call.site.engine.limits.store_many_max
     if len(body.operations) > limit:
-        hint = "send them in parts; TITAN_LIMIT_STORE_MANY_MAX at the Master changes the limit"
+        hint = f"send them in parts; {change('store_many_max')}"
         raise Invalid(f"{len(body.operations)} operations: at most {limit}", code="too_large", hint=hint)
     reads = [isinstance(operation, _READS) for operation in body.operations]
     if all(reads):
@@ -210,10 +211,9 @@ def _shown(value: Value | None) -> StoreValue:
 
 
 def _key(call: Call, key: str) -> str:
-    limit = call.site.engine.limits.store_key_bytes_max
-    size = len(key.encode())
-    if not 1 <= size <= limit:
-        raise Invalid(f"the key {shown(key)} has {size} bytes as UTF-8: give 1 to {limit}")
+    limits = call.site.engine.limits
+    if not 1 <= len(key.encode()) <= limits.store_key_bytes_max:
+        raise Invalid(kv.key_message(key, limits))
     return key
 
 
