@@ -24,6 +24,7 @@ from titan.model.wire import CLOSE_BAD_FRAME, CLOSE_BUSY, Output, Renew, RenewAc
 SMALL = dataclasses.replace(
     ROOMY,
     dag_jobs_max=4, dag_edges_max=4, dag_name_chars_max=10, job_parents_max=2, requirement_tags_max=2,
+    artifact_bytes_max=300, artifact_key_chars_max=12, artifacts_max=4,
     args_bytes_max=20, env_bytes_max=20, submit_body_bytes_max=3_000, submit_jobs_inline_max=3, blob_bytes_max=2_000,
     blob_inline_bytes_max=100, head_bytes_max=2_000, frame_bytes_max=2_000, output_bytes_max=300, json_depth_max=10,
     json_bytes_max=2_500, store_key_bytes_max=20, store_value_bytes_max=1_000, store_many_max=3, log_fetch_bytes_max=50,
@@ -113,6 +114,16 @@ def tokens(master: Master, size: int) -> Answer:
     return master.post("/tokens", {"name": "the last", "role": "viewer"})
 
 
+def published(master: Master, key: str, content: bytes = b"") -> Answer:
+    return master.put(f"/artifacts?key={key}&name=x", content)
+
+
+def artifacts(master: Master, size: int) -> Answer:
+    while len(master.get("/artifacts?limit=5").json["artifacts"]) < size - 1:
+        assert published(master, f"one-{len(master.get('/artifacts?limit=5').json['artifacts'])}").status == 200
+    return published(master, "last-of-all"[: 12 - size] + str(size))
+
+
 CASES: dict[str, Ask] = {
     "dag_jobs_max": submitted(lambda size: rows(*[[]] * size)),
     "dag_edges_max": submitted(edges),
@@ -125,6 +136,9 @@ CASES: dict[str, Ask] = {
     "submit_jobs_inline_max": lambda master, size: master.post(
         "/runs", {"name": "run", "jobs": [job(f"j{number}") for number in range(size)]}
     ),
+    "artifact_bytes_max": lambda master, size: published(master, "big", b"#" * size),
+    "artifact_key_chars_max": lambda master, size: published(master, "k" * size),
+    "artifacts_max": artifacts,
     "blob_bytes_max": lambda master, size: master.put("/registry/big.py", b"#" * size),
     "blob_inline_bytes_max": inline,
     "head_bytes_max": head,
@@ -259,6 +273,10 @@ ELSEWHERE = {
         ("tests/security/test_rates.py",
          "test_s53_every_kind_of_request_has_its_rate_for_each_token_and_no_other_pays_for_it"),
     ),
+    "artifact_versions_max": (
+        "tests/api/test_artifacts.py", "test_one_over_the_limit_of_versions_and_of_artifacts",
+    ),
+    "transfers_max": ("tests/api/test_artifacts.py", "test_one_over_the_limit_of_transfers"),
     "wait_s_max": ("tests/api/test_runs.py", "test_a_wait_that_is_over_its_time_says_so"),
     "events_ring_max": ("tests/api/test_feeds.py", "test_events_older_than_the_ring_lead_to_a_resync"),
 }  # fmt: skip

@@ -14,6 +14,7 @@ from litestar.response.base import ASGIResponse
 from titan.master.asgi import Receive, Scope, Send
 from titan.master.bodies import chunks
 from titan.master.engine import Engine
+from titan.model.limits import change
 from titan.model.store import AppendAudit, DeleteArtifact, PublishArtifact
 from titan.storage import artifacts
 from titan.storage.blobs import Incoming
@@ -103,7 +104,8 @@ class Artifacts:
         """Count one transfer while it lasts. Raises Unavailable when there are too many."""
         limit = self._engine.limits.transfers_max
         if self._open >= limit:
-            raise Unavailable(f"{limit} artifacts are on their way, which is the limit", retry_after_s=1.0)
+            text = f"{limit} artifacts are on their way, which is the limit"
+            raise Unavailable(text, hint=f"ask again; {change('transfers_max')}", retry_after_s=1.0)
         self._open += 1
         try:
             yield

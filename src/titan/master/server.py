@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -66,11 +66,11 @@ class Server(uvicorn.Server):
         listening: Callable[[], None],
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._factory: Any = functools.partial(PatientProtocol, head_bytes_max=limits.head_bytes_max)
+        self._made = cast("Any", functools.partial(PatientProtocol, head_bytes_max=limits.head_bytes_max))
         config = uvicorn.Config(
             app,
             loop="none",
-            http=self._factory,
+            http=self._made,
             ws=WebSocketProtocol,
             ws_max_size=limits.frame_bytes_max,
             ws_per_message_deflate=False,
@@ -107,7 +107,7 @@ class Server(uvicorn.Server):
         yield
 
     def _protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self._factory(config=self.config, server_state=self.server_state, app_state={})
+        made: asyncio.Protocol = self._made(config=self.config, server_state=self.server_state, app_state={})
         return made
 
 

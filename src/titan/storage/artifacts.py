@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select, text
 
 from titan.model.artifacts import ArtifactRow
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan.model.states import LIVING_ATTEMPT_STATES
 from titan.model.store import DeleteArtifact, PublishArtifact
 from titan.storage import queries
@@ -77,9 +77,8 @@ def publish(connection: Connection, operation: PublishArtifact, limits: Limits) 
     kept = versions(connection, operation.key)
     oldest = kept[max(0, limits.artifact_versions_max - 1) :]
     if not oldest and _count(connection) >= limits.artifacts_max:
-        raise Refused(
-            "conflict", f"there are {limits.artifacts_max} versions of artifacts, which is the limit: delete some"
-        )
+        full = f"there are {limits.artifacts_max} versions of artifacts, which is the limit: delete some"
+        raise Refused("conflict", f"{full} ({change('artifacts_max')})")
     version = kept[0].version + 1 if kept else 1
     connection.change(_KEEP_CONTENT, operation.sha256, operation.size, operation.data)
     connection.change(

@@ -10,7 +10,7 @@ from titan.master.artifacts import Content, Operations
 from titan.master.operations import done, key_for
 from titan.model.artifacts import ArtifactRow
 from titan.model.ids import SHA256_PATTERN, name_problem, shown
-from titan.model.limits import Limits
+from titan.model.limits import Limits, change
 from titan.model.store import DeleteArtifact, PublishArtifact
 from titan.model.views import ArtifactList, ArtifactsDeleted, ArtifactView, iso_time
 from titan.storage import artifacts
@@ -158,7 +158,8 @@ def _no_version(key: str, version: int) -> NotFound:
 def _checked(key: str, limits: Limits) -> None:
     problem = name_problem(key, limits.artifact_key_chars_max, "artifact key")
     if problem:
-        raise Invalid(problem)
+        too_long = len(key) > limits.artifact_key_chars_max
+        raise Invalid(problem, hint=change("artifact_key_chars_max") if too_long else "")
 
 
 def _checked_name(name: str) -> None:
