@@ -16,6 +16,13 @@ BANNED_CALLS = {
     "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput",
     "asyncio.create_subprocess_shell", "yaml.load", "yaml.unsafe_load",
 }  # fmt: skip
+# Where a call has a reason: the file, and what it may call.
+REASONS = {
+    ("tests/golden/calls.py", "eval"),  # of the calls that stand in that file
+    # Whether a text is Python; nothing of what it makes is run.
+    ("examples/code_healer/source.py", "compile"),
+    ("examples/code_healer/syntax_rules.py", "compile"),
+}
 SLEEPS = {"time.sleep", "asyncio.sleep", "anyio.sleep"}
 
 
@@ -28,7 +35,7 @@ def banned(source: Source) -> Iterator[str]:
         if full_name in BANNED_CALLS or (in_tests and full_name in SLEEPS):
             yield f"{source.path}:{item.line}: {full_name} hides behind a bare name; call it with its module"
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Call) and (source.path, ast.unparse(node.func)) not in REASONS:
             yield from (f"{source.at(node)}: {reason}" for reason in _call_problems(node, in_tests))
 
 
