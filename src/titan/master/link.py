@@ -57,7 +57,7 @@ class LinkFault(Exception):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
         self.code = code
-        self.reason = reason[:100]  # a close frame holds 123 bytes
+        self.reason = reason[:120]  # a close frame holds 123 bytes
 
 
 class Link:
@@ -172,8 +172,8 @@ async def say_goodbye(socket: Socket, fault: LinkFault) -> None:
 def decode(frame: bytes, bytes_max: int) -> list[WorkerMessage]:
     """Return the messages of one frame. Raises LinkFault for anything that is not one."""
     if len(frame) > bytes_max:
-        most = f"{bytes_max}: {change('frame_bytes_max')}"
-        raise LinkFault(CLOSE_BAD_FRAME, f"a frame of {len(frame)} bytes, over {most}")
+        most = f"{bytes_max} ({change('frame_bytes_max')})"
+        raise LinkFault(CLOSE_BAD_FRAME, f"a frame of {len(frame)} bytes: send at most {most}")
     try:
         messages = decode_worker_frame(frame)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

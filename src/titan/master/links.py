@@ -346,8 +346,8 @@ def _length(said: Output | Dropped, limits: Limits) -> int:
         return said.length
     size = len(said.data)
     if size > limits.output_bytes_max:
-        most = f"{limits.output_bytes_max}: {change('output_bytes_max')}"
-        raise LinkFault(CLOSE_BAD_FRAME, f"output of {size} bytes, over {most}")
+        most = f"{limits.output_bytes_max} ({change('output_bytes_max')})"
+        raise LinkFault(CLOSE_BAD_FRAME, f"an output of {size} bytes: send at most {most}")
     return size
 
 
