@@ -55,16 +55,17 @@ CONVERSIONS = (
 def proposals(script: Script, fault: Fault) -> Iterator[Proposal]:
     for rule in (
         lookups,
+        members,
+        conversions,
         names,
         imports,
-        conversions,
         signatures,
         calls,
         unbound,
         division,
         nothing_returned,
-        files,
         guards,
+        files,
     ):
         yield from rule(script, fault)
 
@@ -129,6 +130,20 @@ def imports(script: Script, fault: Fault) -> Iterator[Proposal]:
                 elif isinstance(node, ast.Attribute) and node.attr == word:
                     text = script.swap(node, f"{module}.{word}")
                     yield Proposal(f"import {module}\n{text}", f"{word} is in {module}")
+
+
+def members(script: Script, fault: Fault) -> Iterator[Proposal]:
+    """An attribute that the module lacks and something in it has: a module and a class of one name, for example."""
+    for node in script.on(fault.lines) if fault.kind == "AttributeError" else ():
+        if not isinstance(node, ast.Attribute) or script.code(node.value) not in sys.stdlib_module_names:
+            continue
+        module = importlib.import_module(script.code(node.value))
+        owners = [name for name, thing in vars(module).items() if isinstance(thing, type) and hasattr(thing, node.attr)]
+        for owner in sorted(owners, key=lambda name: name != module.__name__):
+            new = f"{module.__name__}.{owner}.{node.attr}"
+            yield Proposal(script.swap(node, new), f"line {node.lineno}: {node.attr} is in {owner}")
+            everywhere = re.sub(rf"\b{module.__name__}\.{node.attr}\b", new, script.text)
+            yield Proposal(everywhere, f"{node.attr} is in {owner}")
 
 
 def conversions(script: Script, fault: Fault) -> Iterator[Proposal]:
@@ -214,7 +229,7 @@ def unbound(script: Script, fault: Fault) -> Iterator[Proposal]:
 
 def lookups(script: Script, fault: Fault) -> Iterator[Proposal]:
     """A key or an index that is not there."""
-    if fault.kind not in ("KeyError", "IndexError", "TypeError", "StopIteration"):
+    if fault.kind not in ("KeyError", "IndexError", "StopIteration"):
         return
     for node in script.on(fault.lines):
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Subscript):

@@ -235,9 +235,24 @@ def statements(script: Script, node: ast.AST) -> Iterator[Proposal]:
     if all(line.startswith("    ") or not line.strip() for line in block):
         yield Proposal(before + "".join(line[4:] or "\n" for line in block) + after, f"line {node.lineno}: less deep")
     yield Proposal(before + "".join(f"    {line}" for line in block) + after, f"line {node.lineno}: deeper")
+    yield from out_of_loop(script, node)
     yield from other_words(script, node)
     if len(block) == 1:
         yield Proposal(before + after, f"line {node.lineno}: left out")
+
+
+def out_of_loop(script: Script, node: ast.stmt) -> Iterator[Proposal]:
+    """A statement goes before or behind the loop that it stands in."""
+    loop = next((up for up in script.above(node) if isinstance(up, ast.For | ast.While)), None)
+    if loop is None or len(loop.body) < 2 or node not in loop.body:
+        return
+    end = node.end_lineno or node.lineno
+    indent, depth = script.indent(loop.lineno), len(script.indent(node.lineno))
+    moved = [indent + line[depth:] for line in script.lines[node.lineno - 1 : end]]
+    head, rest = script.lines[loop.lineno - 1 : node.lineno - 1], script.lines[end : loop.end_lineno]
+    for lines in ([*moved, *head, *rest], [*head, *rest, *moved]):
+        text = "".join([*script.lines[: loop.lineno - 1], *lines, *script.lines[loop.end_lineno or end :]])
+        yield Proposal(text, f"line {node.lineno}: out of the loop")
 
 
 def other_words(script: Script, node: ast.stmt) -> Iterator[Proposal]:

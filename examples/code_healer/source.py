@@ -2,6 +2,7 @@
 
 import ast
 import re
+import symtable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +52,7 @@ class Script:
     @cached_property
     def tree(self) -> ast.Module | None:
         try:
-            compile(self.text, "script", "exec")  # it refuses more than the parser does
+            symtable.symtable(self.text, "script", "exec")  # it refuses more than the parser does
             return ast.parse(self.text)
         except (SyntaxError, ValueError):
             return None
@@ -60,7 +61,7 @@ class Script:
     def stuck_at(self) -> int:
         """The line that the parser complains of."""
         try:
-            compile(self.text, "script", "exec")
+            symtable.symtable(self.text, "script", "exec")
         except SyntaxError as error:
             return error.lineno or 0
         except ValueError:

@@ -1,6 +1,7 @@
 """Rules for scripts that do not parse: small edits near the place that the parser names."""
 
 import re
+import symtable
 from collections.abc import Iterator
 
 from source import Fault, Proposal, Script
@@ -15,7 +16,7 @@ CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
 def proposals(script: Script, fault: Fault) -> Iterator[Proposal]:
     try:
-        compile(script.text, "script", "exec")
+        symtable.symtable(script.text, "script", "exec")
         return
     except SyntaxError as error:
         number = min(max(error.lineno or 1, 1), len(script.lines))
