@@ -389,6 +389,37 @@ def test_many_threads_count_together(client: TitanClient) -> None:
 # Feeds.
 
 
+def test_many_threads_do_everything_through_one_client(client: TitanClient, tmp_path: Path) -> None:
+    script("mine.py", "import sys; print('I am', sys.argv[1])")
+    faults: list[str] = []
+
+    def work(number: int) -> None:
+        mine = f"thread-{number}"
+        for turn in range(2):
+            run = client.submit_dag(mine, [TitanJob(mine, "mine.py", args=[f"{mine} {turn}"])]).wait(WAIT_S)
+            client.store_put(mine, run.id)
+            Path(tmp_path / mine).write_text(mine * 20_000)
+            client.publish_artifact(mine, tmp_path / mine)
+            seen = (
+                run.info["state"],
+                run.logs(mine),
+                client.store_get(mine),
+                b"".join(client.read_artifact(mine)).decode(),
+                client.get_run(run.id).name,
+            )
+            wanted = ("COMPLETED", f"I am {mine} {turn}\n", run.id, mine * 20_000, mine)
+            if seen != wanted:
+                faults.append(f"{mine}: {seen[:3]}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+    assert faults == []
+
+
 def test_watching_keys(client: TitanClient, cluster: Cluster) -> None:
     heard: list[dict[str, Any]] = []
     done = threading.Event()

@@ -1,5 +1,6 @@
 """What people build on: the names of titan_sdk, held as a list. A change here is a change of the product."""
 
+import importlib
 import inspect
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
@@ -102,3 +103,9 @@ def test_a_missing_docstring_is_found() -> None:
 
     sample = SimpleNamespace(Documented=Documented, bare=bare)
     assert list(undocumented(sample, ["Documented", "bare"])) == ["Documented.silent", "bare"]
+
+
+def test_older_programs_import_it_from_where_it_was() -> None:
+    old = importlib.import_module("titan_sdk.titan_sdk")
+    assert old.TitanClient is titan_sdk.TitanClient
+    assert old.TitanJob is titan_sdk.TitanJob

@@ -21,7 +21,7 @@ COMMANDS = (
     "up", "down", "status", "doctor",
     "run", "submit", "validate", "graph",
     "ps", "top", "show", "explain", "logs", "wait", "cancel", "retry", "events",
-    "store",
+    "store", "artifacts",
     "worker", "master", "token", "audit",
     "config", "completion",
 )  # fmt: skip
@@ -30,6 +30,7 @@ _RANGE = re.compile(r"is not in the range ([0-9.]+)<=x<=([0-9.]+)\.")
 # Words that people bring from other tools; anything else is compared letter by letter.
 SYNONYMS = {
     "apply": "submit",
+    "artifact": "artifacts",
     "check": "validate",
     "deploy": "submit",
     "draw": "graph",
