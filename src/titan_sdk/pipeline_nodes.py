@@ -12,8 +12,8 @@ A scalar stays the text that was written. What it means is decided by the field 
 country is never false and `1.10` never 1.1.
 
 libyaml reads where it is there, being twenty times as quick. What it refuses is read again by PyYAML's own parser,
-unless that would take long, so that a broken file is told about in the same words everywhere. (libyaml allows a few
-tabs more; what both read they read alike.)
+unless that would take long, so that a broken file is told about in the same words everywhere. libyaml is a little more
+lenient, about tabs for example; what both read they read alike.
 """
 
 from __future__ import annotations
