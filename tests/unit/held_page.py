@@ -110,6 +110,7 @@ SECURITY = {
     28: "every size has a limit, and whoever goes over one is told which and how it is changed",
     30: "a pipeline file is plain data, read within bounds: no tags, few aliases, each key once",
     31: "nothing received is unpickled, evaluated or given to a shell",
+    32: "a regular expression takes steps in proportion to the text, or the text is bounded",
     34: "a value is passed on as it is, and never expanded",
     40: "a terminal is safe from what a job prints",
     43: "ids are random, and still checked",

@@ -19,7 +19,8 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 ERROR_CHARS_MAX = 300
 SCANNED_BYTES_MAX = 1024 * 1024
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# A text that does not end is a token as well, or each quote in it would be looked behind again.
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def content_type(scope: Scope) -> str:

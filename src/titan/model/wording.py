@@ -2,6 +2,7 @@
 
 import re
 
+TEXT_CHARS_MAX = 1_000
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -25,6 +26,8 @@ def reworded(text: str, what: str, got: str = "") -> str:
     `got` is the value as it may be shown, left out where what is wrong lies inside it. Example:
     ``reworded("Expected `int`, got `str`", "priority", "'high'") == "priority is 'high': give a whole number"``.
     """
+    if len(text) > TEXT_CHARS_MAX:  # it may repeat a value of any size
+        text = text[: TEXT_CHARS_MAX // 2] + text[-TEXT_CHARS_MAX // 2 :]
     placed = _PLACE.fullmatch(text)
     said, inside = (placed[1], placed[2] or "") if placed else (text, "")
     where = what + inside.replace("[...]", ", one value of it,")
