@@ -15,6 +15,8 @@ FULL: dict[str, Measure] = {
     "fanout": lambda folder: measures.fan_out(folder, 1_000),
     "chain": lambda folder: measures.chain_and_single(folder, 50),
     "store": lambda folder: measures.store(folder, 3_000),
+    "start": measures.client_start,
+    "artifact": lambda folder: measures.artifact(folder, 1_024),
     "large": lambda folder: measures.large_dag(folder, 100_000),
 }
 QUICK: dict[str, Measure] = {
@@ -22,6 +24,8 @@ QUICK: dict[str, Measure] = {
     "fanout": lambda folder: measures.fan_out(folder, 100),
     "chain": lambda folder: measures.chain_and_single(folder, 10),
     "store": lambda folder: measures.store(folder, 300),
+    "start": measures.client_start,
+    "artifact": lambda folder: measures.artifact(folder, 100),
     "large": lambda folder: measures.large_dag(folder, 5_000),
 }
 

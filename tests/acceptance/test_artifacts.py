@@ -115,3 +115,30 @@ def test_a_terminal_sees_how_far_it_is_and_nothing_of_it_stays(cluster: Cluster,
 )
 def test_sizes_as_people_say_them(count: int, said: str) -> None:
     assert spoken_bytes(count) == said
+
+
+def peak_mib(pid: int) -> int:
+    """Return the most memory that a process has held since `forget_peak`."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
+
+
+def forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def test_the_size_of_an_artifact_is_no_matter_to_anybodys_memory(cluster: Cluster, tmp_path: Path) -> None:
+    master = json.loads((cluster.home / "endpoint.json").read_text())["pid"]
+    with cluster.client() as client:
+        (tmp_path / "small").write_bytes(b"x" * MIB)
+        client.publish_artifact("small", tmp_path / "small")
+        client.get_artifact("small", tmp_path / "back")
+        with (tmp_path / "large").open("wb") as large:
+            large.truncate(64 * MIB)
+        for pid in (master, os.getpid()):
+            forget_peak(pid)
+        before = {pid: peak_mib(pid) for pid in (master, os.getpid())}
+        told = client.publish_artifact("large", tmp_path / "large")
+        assert client.get_artifact("large", tmp_path / "back")["sha256"] == told["sha256"]
+        assert (tmp_path / "back").stat().st_size == 64 * MIB
+        assert {pid: peak_mib(pid) - before[pid] for pid in before if peak_mib(pid) - before[pid] > 16} == {}
