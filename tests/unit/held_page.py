@@ -100,6 +100,7 @@ SECURITY = {
     14: "a job's token acts on its own run and those below",
     16: "a worker is let in by an enrolment that is good once, and speaks for its own name and attempts alone",
     17: "tokens are kept as hashes and compared in constant time",
+    18: "no token in a log, an error, a URL or a list of processes",
     19: "a token that ends is cut off at once, on open connections too",
     20: "whoever keeps coming without a good token is told to wait, and nobody else",
     22: "a job sees nothing of the environment that Titan was started in",

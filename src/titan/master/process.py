@@ -9,7 +9,6 @@ import asyncio
 import gc
 import ipaddress
 import json
-import logging
 import os
 import signal
 import socket
@@ -26,6 +25,7 @@ from titan.master.api.site import Place
 from titan.master.app import build_app
 from titan.master.engine import Engine
 from titan.master.server import Server, UnusableCertificate, tls_context
+from titan.master.voice import speak
 from titan.model.limits import Limits
 from titan.storage.blobs import BlobFiles
 from titan.storage.contents import ArtifactFiles
@@ -37,7 +37,6 @@ from titan.storage.logs import LogFiles
 EXIT_REFUSED = 6
 EXIT_DEPOSED = 75
 BACKLOG = 1024
-LOG = logging.getLogger("titan.master")
 
 
 class Refused(Exception):
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a Master until it is told to stop; return the exit code."""
     options = _parse(arguments)
     os.umask(0o077)
-    logging.basicConfig(format="%(asctime)s titan master: %(levelname)s %(message)s", level=logging.WARNING)
+    speak(sys.stderr)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(options))

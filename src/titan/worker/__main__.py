@@ -1,7 +1,6 @@
 """`python -m titan.worker`: one worker in the foreground. `titan up` and `titan worker` end up here."""
 
 import argparse
-import functools
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import msgspec
 import uvloop
 
 from titan.core.link import LENT_MAX
-from titan.model.ids import job_id_problem
+from titan.model.ids import job_id_problem, one_line
 from titan.model.limits import DEFAULT_LIMITS
 from titan.model.spec import GENERAL
 from titan.worker.environment import ENROLMENT
@@ -120,24 +119,27 @@ def main() -> int:
     except NameTaken as error:
         return _refused(str(error))
     except OSError as error:
-        return _refused(
-            f"{error.filename} cannot be used: {error.strerror}\nNext: choose another folder with TITAN_HOME"
-        )
-    say = functools.partial(print, f"worker {name.name}:", file=sys.stderr, flush=True)
+        return _refused(f"{error.filename} cannot be used: {error.strerror}", "choose another folder with TITAN_HOME")
+
+    def say(text: str) -> None:
+        print(f"worker {name.name}: {one_line(text)}", file=sys.stderr, flush=True)  # noqa: T201 - it is its voice
+
     try:
         admission = admit(
             name.folder, name.name, config.urls, os.environ.pop(ENROLMENT, ""), config.ca, config.token_file, say
         )
     except TitanError as error:
-        return _refused(str(error))
+        return _refused(error.message, error.hint)
     config = msgspec.structs.replace(
         config, token_file=admission.token_file, ca=admission.ca, has_credential=admission.is_own
     )
     return uvloop.run(serve(config, name, os.environ))
 
 
-def _refused(why: str) -> int:
-    print(f"titan worker: {why}", file=sys.stderr)  # noqa: T201 - it is its voice
+def _refused(why: str, then: str = "") -> int:
+    print(f"titan worker: {one_line(why)}", file=sys.stderr)  # noqa: T201 - it is its voice
+    if then:
+        print(f"Next: {one_line(then)}", file=sys.stderr)  # noqa: T201 - likewise
     return EXIT_REFUSED
 
 
