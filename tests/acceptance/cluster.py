@@ -41,9 +41,10 @@ def titan(
 class Cluster:
     """One `titan up` with its flags. Start it, use it, stop it; it may be started again on the same home."""
 
-    def __init__(self, home: Path, *flags: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, home: Path, *flags: str, environ: dict[str, str] | None = None, command: str = "up") -> None:
         self.home = home
         self.flags = flags
+        self.command = command
         self.environ = environ or {}
         self.url = ""
         self.first_screen: dict[str, Any] = {}
@@ -65,7 +66,7 @@ class Cluster:
 
     def _launch(self, *flags: str) -> str:
         self._up = subprocess.Popen(
-            [TITAN, "up", *flags, *self.flags],
+            [TITAN, self.command, *flags, *self.flags],
             env=bare_environment(self.home) | self.environ,
             stdout=subprocess.PIPE,
             text=True,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import click
 
+from tests.cli.exit_rows import ROWS
 from tests.unit.sources import ROOT
 from titan.cli.exits import MEANING
 from titan.cli.main import SYNONYMS, titan
@@ -60,12 +61,23 @@ this machine and to the URL recorded in the home. `titan worker` goes by none of
 """
 
 
+EVERYWHERE = """### By command
+
+From every command: 2 for a word it does not know, 4 when no Master answers, 5 for a token that may not, 130 after
+Ctrl+C. `{done}`, `{failed}` and the like stand for runs that ended so, `{waits}` for one that has not ended.
+
+| command | when | code |
+|---|---|---|
+"""
+
+
 def render() -> str:
     """Return the page."""
     codes = "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in MEANING.items())
     words = ", ".join(f"`{word}` for `{meant}`" for word, meant in SYNONYMS.items())
     parts = [
         HEAD + codes,
+        EVERYWHERE + "".join(f"| `titan {line}` | {when} | {int(code)} |\n" for line, when, code in ROWS),
         *_commands(titan, "titan"),
         f"## Other words\n\nTyped by habit and answered with the right one: {words}.\n",
     ]

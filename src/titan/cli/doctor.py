@@ -16,7 +16,7 @@ import click
 from titan import __version__
 from titan.cli import home as homes
 from titan.cli.ask import Document, Master
-from titan.cli.exits import Exit
+from titan.cli.exits import Exit, exit_of_error
 from titan.cli.options import common
 from titan.cli.output import Output, colour_wanted, plural
 from titan_sdk.discovery import Finder, home_folder
@@ -27,6 +27,7 @@ MARKS = {GOOD: ("ok", "32"), WARN: ("!!", "33"), BAD: ("NO", "31")}
 FREE_BYTES_MIN = 1024**3
 FILES_MIN = 4_096
 SKEW_S_MAX = 5.0
+ALONE = {"master": Exit.UNREACHABLE, "access": Exit.DENIED}
 # The lock, and the database's shared memory, hold on one machine only.
 REMOTE_KINDS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs", "lustre"})
 
@@ -48,8 +49,8 @@ class Check:
 def command(out: Output) -> int:
     """Look at this machine, the home, the settings and the Master, and say what is not right and what to do.
 
-    It changes nothing. Exits with 0 when nothing is bad (a warning is not), with 4 when no Master answers and that is
-    all, else with 6.
+    It changes nothing. Exits with 0 when nothing is bad (a warning is not); when that alone is bad, with 4 if no Master
+    answers and 5 if the token may not look; else with 6.
     """
     checks = [*_machine(), *_home(Path(home_folder(os.environ))), *_master()]
     if out.as_json:
@@ -57,8 +58,8 @@ def command(out: Output) -> int:
     else:
         _tell(out, checks)
     bad = {check.name for check in checks if check.state == BAD}
-    if bad == {"master"}:
-        return Exit.UNREACHABLE
+    if len(bad) == 1:
+        return ALONE.get(bad.pop(), Exit.INVALID)
     return Exit.INVALID if bad else Exit.OK
 
 
@@ -143,7 +144,8 @@ def _master() -> Iterator[Check]:
     try:
         overview = Master().overview()
     except TitanError as error:
-        yield Check("master", BAD, error.message, error.hint or "titan up starts one here")
+        name = "access" if exit_of_error(error) == Exit.DENIED else "master"
+        yield Check(name, BAD, error.message, error.hint or "titan up starts one here")
         return
     yield from _of(overview)
 

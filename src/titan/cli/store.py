@@ -1,6 +1,7 @@
 """`titan store`: the key-value store that all jobs share."""
 
 import base64
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,18 @@ from titan.cli.ask import Master
 from titan.cli.options import common
 from titan.cli.output import Output
 from titan_sdk.errors import NotFound
+
+_NEGATIVE = re.compile(r"-[0-9]+")
+
+
+class NumberCommand(click.Command):
+    """A command that takes a negative number for an argument, not for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse `args` with negative numbers behind everything else."""
+        numbers = [] if "--" in args else [word for word in args if _NEGATIVE.fullmatch(word)]
+        others = [word for word in args if word not in numbers]
+        return super().parse_args(ctx, [*others, "--", *numbers] if numbers else args)
 
 
 @click.group("store", short_help="Read and write the store that all jobs share.")
@@ -89,10 +102,7 @@ def ls(out: Output, *, prefix: str) -> None:
 
 
 @command.command(
-    "incr",
-    short_help="Add to the number at KEY.",
-    context_settings={"ignore_unknown_options": True},
-    epilog="Example: titan store incr pages/done 10",
+    "incr", cls=NumberCommand, short_help="Add to the number at KEY.", epilog="Example: titan store incr pages/done 10"
 )
 @click.argument("key")
 @click.argument("by", type=int, default=1)
