@@ -338,8 +338,10 @@ def _totals(fences: list[int], connection: Connection) -> dict[int, tuple[int, i
 
 def _length(said: Output | Dropped, limits: Limits) -> int:
     """Return how much of a log `said` is about. Raises LinkFault for more than can be."""
+    if said.offset > OFFSET_MAX:
+        raise LinkFault(CLOSE_BAD_FRAME, f"offset {said.offset} is no place in a log: give at most {OFFSET_MAX}")
     if isinstance(said, Dropped):
-        if not 0 < said.length <= OFFSET_MAX or said.offset > OFFSET_MAX:
+        if not 0 < said.length <= OFFSET_MAX:
             raise LinkFault(
                 CLOSE_BAD_FRAME, f"{said.length} bytes dropped at {said.offset} are no part of a log: give what is"
             )

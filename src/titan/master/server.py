@@ -76,6 +76,7 @@ class Server(uvicorn.Server):
             ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
+            log_level="error",  # a warning for every request that is none would let anybody fill the disk
             access_log=False,
             server_header=False,
             headers=[(name.decode(), value.decode()) for name, value in SECURITY_HEADERS],
@@ -118,6 +119,7 @@ class PatientProtocol(HttpToolsProtocol):
     """
 
     _due: asyncio.TimerHandle | None = None
+    _served: Any = None
 
     def __init__(self, *arguments: Any, head_bytes_max: int, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -137,6 +139,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its words are those of a parser
         """Refuse what cannot be read as a request, and what it would have been followed by."""
+        self._let_go()
         error = HttpError(400, "what came is no HTTP request", hint="speak HTTP/1.1, without two lengths of one body")
         if self._too_large:
             text = f"the head of the request is over the limit of {self._head_bytes_max} bytes"
@@ -177,10 +180,26 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing comes any more."""
         self._forget_head()
+        self._let_go()
         super().connection_lost(exc)
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _let_go(self) -> None:
+        """Nobody hears the answer that is being made; the library knows that of the last request that came alone."""
+        self.pipeline.clear()
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
+
+    def _drop(self) -> None:
+        self._let_go()
+        self.transport.close()
+
     def _await_head(self) -> None:
-        self._due = self.loop.call_later(HEAD_S_MAX, self.transport.close)
+        self._due = self.loop.call_later(HEAD_S_MAX, self._drop)
 
     def _forget_head(self) -> None:
         if self._due is not None:

@@ -13,7 +13,7 @@ import msgspec
 PROTOCOL = 1
 # A fence is the epoch of the Master that granted it, and a count below it.
 EPOCH_SHIFT = 32
-# What a Master may say: a number that the database, the launcher and a file's name can hold, and short words.
+# What both sides may say: a number that the database, the launcher and a file's name can hold. And short words.
 Fence = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Word = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -62,23 +62,23 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 class Started(msgspec.Struct, frozen=True, tag="started", gc=False):
     """Worker: handed to the launcher; from here on a `Stop` ends a process."""
 
-    fence: int
+    fence: Fence
     at_ms: int = 0
 
 
 class Output(msgspec.Struct, frozen=True, tag="output", gc=False):
     """Worker: log bytes of an attempt from `offset` on. Sent again after a reconnect until acknowledged."""
 
-    fence: int
-    offset: int
+    fence: Fence
+    offset: Offset
     data: bytes
 
 
 class Dropped(msgspec.Struct, frozen=True, tag="dropped", gc=False):
     """Worker: `length` bytes of an attempt's log from `offset` on were not kept. Stands where their `Output` would."""
 
-    fence: int
-    offset: int
+    fence: Fence
+    offset: Offset
     length: int
     why: str = ""
 
@@ -91,7 +91,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended", gc=False):
     `Dropped` before this message. CAUSE_LOST: a restarted worker found it dead, and knows nothing of its end.
     """
 
-    fence: int
+    fence: Fence
     exit_code: int
     signal: int = 0
     cause: str = ""
@@ -106,7 +106,7 @@ class Returned(msgspec.Struct, frozen=True, tag="returned", gc=False):
     `reason` says why it could not, which puts the job off for a moment; "" is no fault of the machine.
     """
 
-    fence: int
+    fence: Fence
     reason: str = ""
 
 

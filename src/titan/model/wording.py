@@ -17,6 +17,7 @@ _PLACE = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(.+)`, got `(.+)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
+_BOUND = re.compile(r"Expected `(?:int|float)` ([<>]=?) (\S+)")
 _NO_WORD = re.compile(r"Invalid (?:enum )?value (.*)", re.DOTALL)
 
 
@@ -41,6 +42,9 @@ def reworded(text: str, what: str, got: str = "") -> str:
         return f"{where} lacks the field '{found[1]}': give it"
     if found := _NO_WORD.fullmatch(said):
         return f"{where} is {found[1]}, which is none of its words: use one of them"
+    if found := _BOUND.fullmatch(said):
+        least = found[1].startswith(">")
+        return f"{where} is out of range: give {found[2]} {'or more' if least else 'at most'}"
     if "out of range" in said:
         return f"{where} is a number out of range: give a smaller one"
     if said == "Input data was truncated":
