@@ -15,6 +15,7 @@ from titan_sdk.job import TitanJob
 from titan_sdk.pipeline_fields import ID, JOB, LATER, NAME_OF, TOP, Wrong, text_of, truth_of
 from titan_sdk.pipeline_nodes import FILE_BYTES_MAX, Unreadable, decoded, lines_of, tree_of
 from titan_sdk.pipeline_words import excerpt, nearest, shown
+from titan_sdk.scripts import PIPELINE_SUFFIXES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from titan_sdk.pipeline_nodes import Node, Place
 
 START = (1, 1)
-SUFFIXES = (".yaml", ".yml")
 NEIGHBOURS_MAX = 1_000
 _FIELD_AT_MASTER = {"delay_ms": "delay", "script": "file", "source_path": "file", **NAME_OF}
 
@@ -172,7 +172,7 @@ def _neighbours(folder: str) -> list[str]:
 
 
 def _scripts_in(folder: str) -> list[str]:
-    return [name for name in _neighbours(folder) if not name.endswith(SUFFIXES)]
+    return [name for name in _neighbours(folder) if not name.endswith(PIPELINE_SUFFIXES)]
 
 
 def _read_top(pipeline: Pipeline, root: Node, folder: str) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 BLOB_INLINE_BYTES_MAX = 64 * 1024
 BLOBS_INLINE_BYTES_MAX = 6 * 1024 * 1024
 READ_BYTES = 256 * 1024
+PIPELINE_SUFFIXES = (".yaml", ".yml")  # no script ends like this, and every pipeline file should
 
 
 class Script:

@@ -107,6 +107,11 @@ def test_a_file_becomes_a_mermaid_chart_ids_or_a_document(capsys: pytest.Capture
     assert (second["depends_on"], second["requirement"]) == (["extract"], ["GPU"])
 
 
+def test_titan_run_points_to_titan_submit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "good.yaml"]) == 125
+    assert "titan submit good.yaml --follow" in capsys.readouterr().err
+
+
 def test_a_broken_file_is_not_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["graph", "bad.yaml"]) == 6
     assert "bad.yaml:3:36" in capsys.readouterr().err

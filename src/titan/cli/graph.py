@@ -8,7 +8,8 @@ from titan.cli.ask import Document, Master
 from titan.cli.draw import drawing, mermaid
 from titan.cli.options import common
 from titan.cli.output import Output, plural
-from titan_sdk.pipeline import SUFFIXES, read_pipeline
+from titan_sdk.pipeline import read_pipeline
+from titan_sdk.scripts import PIPELINE_SUFFIXES
 
 
 @click.command(
@@ -22,7 +23,7 @@ def command(out: Output, *, name: str, as_mermaid: bool) -> None:
 
     Of a file each job's script is shown, and no Master is asked; of a run each job's state.
     """
-    is_file = name.endswith(SUFFIXES) or os.path.isfile(name)
+    is_file = name.endswith(PIPELINE_SUFFIXES) or os.path.isfile(name)
     title, jobs = _of_file(name) if is_file else _of_run(name)
     parents = {job["id"]: job["depends_on"] for job in jobs}
     labels = {job["id"]: job["label"] for job in jobs}

@@ -16,6 +16,7 @@ from titan.cli.output import Output, spoken_s
 from titan.cli.tell import between_s
 from titan.model.spec import GENERAL
 from titan_sdk import TitanJob
+from titan_sdk.scripts import PIPELINE_SUFFIXES
 
 _OUTSIDE_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -80,6 +81,8 @@ def command(
     ends with 125. The first Ctrl+C leaves the run alone and says how to come back, a second one cancels it.
     With --json the output is not shown and one document tells the end; with --json -f it comes line by line.
     """
+    if file.endswith(PIPELINE_SUFFIXES):
+        raise click.UsageError(f"{file} is a pipeline file: titan submit {file} --follow. titan run takes a script.")
     job = TitanJob(
         job_id=job_id or _job_id(file),
         filename=file,
