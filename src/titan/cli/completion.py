@@ -39,13 +39,11 @@ def script_for(shell: str) -> str:
     return str(kind.source_template % parts)
 
 
-def complete(instruction: str) -> int:
-    """Answer a shell that completes a line, as its script asks through the environment; return the exit code."""
+def complete(root: click.Command, instruction: str) -> int:
+    """Answer a shell that completes a line of `root`, as its script asks through the environment; return the exit code."""
     from click.shell_completion import shell_complete
 
-    from titan.cli.main import titan
-
-    return shell_complete(titan, {}, "titan", VARIABLE, instruction)
+    return shell_complete(root, {}, "titan", VARIABLE, instruction)
 
 
 def _kind(shell: str) -> Any:

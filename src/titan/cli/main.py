@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if instruction := os.environ.get("_TITAN_COMPLETE"):
         from titan.cli.completion import complete
 
-        return complete(instruction)
+        return complete(titan, instruction)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
