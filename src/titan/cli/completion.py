@@ -40,7 +40,7 @@ def script_for(shell: str) -> str:
 
 
 def complete(root: click.Command, instruction: str) -> int:
-    """Answer a shell that completes a line of `root`, as its script asks through the environment; return the exit code."""
+    """Answer a shell that completes a line, as its script asks through the environment; return the exit code."""
     from click.shell_completion import shell_complete
 
     return shell_complete(root, {}, "titan", VARIABLE, instruction)
