@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 
-from titan_sdk.api import Api
-from titan_sdk.errors import Invalid, TitanError, Unreachable
+from titan_sdk.api import Api, segment
+from titan_sdk.errors import Invalid, NotFound, TitanError, Unreachable
 from titan_sdk.idempotency import random_key
 from titan_sdk.reading import BYTES, begin_of, text_of, unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any, BinaryIO, Self
 
     Progress = Callable[[int, int], object]
@@ -73,9 +73,21 @@ class ArtifactCalls(Api):
     def fetch_artifact(self, filename: str, save_path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         """Save what was published last from a file called `filename`, whatever its key; else as `get_artifact`.
 
+        When none was, it is the file of that name that `upload_file` has put there, with "" for a key and version 0.
         Example: ``client.fetch_artifact("report.html", "latest.html")``. Raises NotFound.
         """
-        return self._saved({"name": os.path.basename(_key(filename))}, save_path, None)
+        name = os.path.basename(_key(filename))
+        try:
+            return self._saved({"name": name}, save_path, None)
+        except NotFound as missing:
+            try:
+                entry = self._get(f"registry/{segment(name)}")
+            except (NotFound, Invalid):
+                raise missing from None
+        content = self._transport.call("GET", f"blobs/{entry['sha256']}").body
+        path = _target(save_path, name)
+        _write(path, [content])
+        return {"path": path, "key": "", "version": 0, "sha256": entry["sha256"], "size": entry["size"]}
 
     def read_artifact(self, key: str, version: int | None = None) -> Iterator[bytes]:
         """Yield the content of an artifact in pieces, without a file; its hash is compared at the end.
@@ -114,19 +126,8 @@ class ArtifactCalls(Api):
         pieces = download.pieces()
         first = next(pieces, b"")
         path = _target(save_path, download.name)
-        done = 0
         try:
-            with _Part(path) as part:
-                for piece in _with_first(first, pieces):
-                    part.write(piece)
-                    done += len(piece)
-                    if progress is not None:
-                        progress(done, download.size)
-                part.keep()
-        except TitanError:  # some of them are OSErrors too
-            raise
-        except OSError as error:
-            raise Invalid(f"{path} cannot be written: {error.strerror or error}") from error
+            _write(path, _told(_with_first(first, pieces), download, progress))
         finally:
             pieces.close()
         return {
@@ -210,6 +211,27 @@ class _Part:
         self._file.flush()
         os.fsync(self._file.fileno())
         os.replace(self._part, self._path)
+
+
+def _write(path: str, pieces: Iterable[bytes]) -> None:
+    try:
+        with _Part(path) as part:
+            for piece in pieces:
+                part.write(piece)
+            part.keep()
+    except TitanError:  # some of them are OSErrors too
+        raise
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _told(pieces: Iterator[bytes], download: _Download, progress: Progress | None) -> Iterator[bytes]:
+    done = 0
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        if progress is not None:
+            progress(done, download.size)
 
 
 def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -63,6 +63,17 @@ def test_where_it_is_saved(client: TitanClient) -> None:
     assert sorted(os.listdir()) == ["by-name", "first.txt", "folder", "second.txt"]
 
 
+def test_a_file_that_was_only_uploaded_is_fetched_by_its_name(client: TitanClient) -> None:
+    client.upload_file(file("uploaded.txt", b"up"))
+    got = client.fetch_artifact("uploaded.txt", "down.txt")
+    assert (got["key"], got["version"], got["size"], got["path"]) == ("", 0, 2, "down.txt")
+    assert Path("down.txt").read_bytes() == b"up"
+    client.publish_artifact("newer", file("uploaded.txt", b"published"))
+    assert client.fetch_artifact("uploaded.txt", "down.txt")["key"] == "newer"
+    with pytest.raises(Invalid):
+        client.fetch_artifact("uploaded.txt", "missing/down.txt")
+
+
 def test_listing_and_deleting(client: TitanClient) -> None:
     for content in (b"1", b"2"):
         client.publish_artifact("list/a", file("a.txt", content))
