@@ -53,20 +53,8 @@ CONVERSIONS = (
 
 
 def proposals(script: Script, fault: Fault) -> Iterator[Proposal]:
-    for rule in (
-        lookups,
-        members,
-        conversions,
-        names,
-        imports,
-        signatures,
-        calls,
-        unbound,
-        division,
-        nothing_returned,
-        guards,
-        files,
-    ):
+    for rule in (lookups, members, names, imports, division, signatures, unbound, conversions, guards, calls,
+                 nothing_returned, files):  # fmt: skip
         yield from rule(script, fault)
 
 
@@ -90,8 +78,8 @@ def pool(script: Script, fault: Fault, word: str) -> set[str]:
 
 def names(script: Script, fault: Fault) -> Iterator[Proposal]:
     """A word that nobody knows: the nearest that somebody does."""
-    if fault.kind not in ("NameError", "AttributeError", "KeyError", "ImportError", "ModuleNotFoundError", "TypeError",
-                          "LookupError", "ValueError"):  # fmt: skip
+    known_kinds = ("NameError", "AttributeError", "KeyError", "ImportError", "ModuleNotFoundError")
+    if fault.kind not in known_kinds and "keyword argument" not in fault.message:
         return
     for word in quoted(fault.message):
         known = pool(script, fault, word)

@@ -24,7 +24,7 @@ from titan_sdk import Run, TitanClient, TitanJob
 
 WIDTH = 16  # repairs tested side by side
 PATIENCE = 3  # how often, before others have their turn
-FIRST_PATIENCE = 6  # the same for the script as it came: most faults are one edit away
+FIRST_PATIENCE = 12  # the same for the script as it came: most faults are one edit away
 ALIKE_MAX = 3
 
 
