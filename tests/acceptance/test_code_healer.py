@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.examples import run
+from tests.acceptance.examples import EXAMPLES, run
 
 SHARED = """class Stack:
     items = []
@@ -132,3 +132,11 @@ def test_without_an_answer_the_rules_go_on_and_what_fails_is_not_called_well(
     assert "the model did not answer" in said
     assert "NOT HEALED after 20 tests" in said
     assert not (tmp_path / "healed").exists()
+
+
+def test_scripts_that_it_had_not_seen_are_mended_within_twenty_tests_each(examples: Cluster, tmp_path: Path) -> None:
+    """The scores that count are in broken/README.md; this one is what a small budget of tests gives."""
+    folder = EXAMPLES / "code_healer" / "broken" / "third"
+    code, said = run(examples, "code_healer/heal.py", str(folder), "--out", str(tmp_path), "--jobs", "20")
+    assert (code, "3 of 5 healed" in said) == (1, True), said
+    assert {path.stem for path in tmp_path.glob("*.py")} == {"cards", "matrix", "roman"}

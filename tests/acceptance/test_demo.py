@@ -1,5 +1,6 @@
-"""The examples do what their first lines say; the demo is what a stranger runs first."""
+"""The demo is what a stranger runs first: it ends with a report, and leaves nothing else."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +8,22 @@ from pathlib import Path
 from tests.unit.sources import ROOT
 
 
-def test_the_demo_runs_its_dag_and_leaves_nothing(tmp_path: Path) -> None:
-    environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
-    command = [sys.executable, str(ROOT / "examples" / "demo.py")]
-    answer = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, check=False)
+def test_the_demo_makes_its_report_on_two_workers_and_leaves_nothing_else(tmp_path: Path) -> None:
+    report, rest = tmp_path / "report.html", tmp_path / "rest"
+    rest.mkdir()
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(rest), "TMPDIR": str(rest)}
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), "--out", str(report)]
+    answer = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=110, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert answer.stdout.count("COMPLETED") >= 6, answer.stdout
+    table = re.findall(r"^(\w+) +COMPLETED +(\S+) +[\d.]+ s   \S", answer.stdout, re.MULTILINE)
+    assert [job for job, _ in table] == ["list", *(f"analyse_{n}" for n in range(8)), "reduce", "draw"]
+    assert dict(table)["draw"] == "second", "the job that requires GPU runs on the worker that offers it"
     assert "most imported: " in answer.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert "11 of 11" in answer.stdout
+    assert f"  {report.resolve()}\n" in answer.stdout
+    assert list(rest.iterdir()) == []
+    page = report.read_text(encoding="utf-8")
+    assert page.count("<svg ") == 3
+    assert "prefers-color-scheme:dark" in page
+    assert ">encodings<" in page
+    assert "<script" not in page
