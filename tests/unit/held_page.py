@@ -109,10 +109,12 @@ SECURITY = {
     25: "ids and names by one pattern",
     26: "an artifact is a download and no page, and neither key nor name leads elsewhere",
     28: "every size has a limit, and whoever goes over one is told which and how it is changed",
+    29: "nothing that comes packed is unpacked",
     30: "a pipeline file is plain data, read within bounds: no tags, few aliases, each key once",
     31: "nothing received is unpickled, evaluated or given to a shell",
     32: "a regular expression takes steps in proportion to the text, or the text is bounded",
     34: "a value is passed on as it is, and never expanded",
+    36: "what two programs could read in two ways is no request",
     40: "a terminal is safe from what a job prints",
     43: "ids are random, and still checked",
     46: "a worker listens on nothing",
@@ -120,6 +122,7 @@ SECURITY = {
     48: "a workspace is hostile until it is gone",
     52: "the audit is only added to, each row on the hash of the one before",
     53: "whoever asks too often is told to wait, and nobody else pays for it",
+    54: "an error tells a code, a request's id and words of ours, and nothing of how we are made",
     59: "no input is answered with a fault of ours",
 }
 TABLES = {"i": ("Invariants", INVARIANTS), "f": ("Faults", FAULTS), "s": ("Security", SECURITY)}

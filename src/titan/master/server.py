@@ -34,6 +34,8 @@ MESSAGE_TOO_BIG = 1009  # of RFC 6455
 # Out of descriptors: some are freed while this passes.
 ACCEPT_AGAIN_S = 0.1
 LOG = logging.getLogger("titan.master")
+QUIET = logging.getLogger("titan.master.http")
+QUIET.setLevel(logging.ERROR)  # a line for all that is no HTTP would let anybody fill the disk
 Factory = Callable[[], asyncio.Protocol]
 
 
@@ -124,6 +126,7 @@ class PatientProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, head_bytes_max: int, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._head_bytes_max = head_bytes_max
+        self.logger = QUIET
         self._arrived = 0  # bytes that came while a head was awaited
         self._too_large = False
 
