@@ -1,7 +1,9 @@
 """Machines that join and leave: an enrolment is good once, its credential speaks for one name and for what it holds."""
 
 import itertools
+import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.api.master import TOKEN, Answer, Master, Worker
 from tests.api.test_gate import raw, served
+from titan.model.tokens import credential_id, hash_of, make
 from titan.model.wire import CLOSE_DENIED, Ended, Held, Output, Returned, Started
-from titan_sdk.errors import Unavailable
+from titan.worker import joining
+from titan_sdk.errors import Unauthenticated, Unavailable, Unreachable
+from titan_sdk.transport import Transport
 
 
 def invited(master: Master, **body: Any) -> str:
@@ -21,7 +26,15 @@ def invited(master: Master, **body: Any) -> str:
 
 
 def enrol(master: Master, name: str, token: str | None = None) -> Answer:
-    return master.post("/workers/enrol", {"name": name}, token=token or invited(master))
+    """Enrol with a credential made here; it is put into the answer, which is the worker's only way to tell."""
+    enrolment = token or invited(master)
+    made = make(credential_id((enrolment.split(".") * 2)[1])).text
+    body = {"name": name, "sha256": hash_of(made).hex()}
+    answer = master.post("/workers/enrol", body, token=enrolment)
+    if answer.status == 201:
+        assert answer.json == {"worker": name, "token_id": made.split(".")[1]}
+        answer.body = json.dumps({**answer.json, "token": made}).encode()
+    return answer
 
 
 def credential(master: Master, name: str) -> str:
@@ -126,6 +139,60 @@ def failing(mutate: Any, after: int) -> Any:
     return instead
 
 
+def joined(master: Master, folder: Path, name: str, enrolment: str) -> str:
+    """Have a worker's own code join, and return the credential that it goes on with."""
+    folder.mkdir(exist_ok=True)
+    admission = joining.admit(folder, name, [master.url], enrolment, "", folder / "none", lambda _: None)
+    assert admission.is_own
+    return admission.token_file.read_text().strip()
+
+
+def answers_are_lost(monkeypatch: pytest.MonkeyPatch, *, resent: bool) -> None:
+    """Have the first answer to an enrolment get lost; the request is sent again by the transport or not at all."""
+    call = Transport.call
+    lost = iter([True])
+
+    def losing(self: Transport, method: str, path: str, **more: Any) -> Any:
+        reply = call(self, method, path, **more)
+        if path == "workers/enrol" and next(lost, False):
+            if not resent:
+                raise Unreachable("nobody answered")
+            return call(self, method, path, **more)
+        return reply
+
+    monkeypatch.setattr(Transport, "call", losing)
+
+
+def test_s16_an_enrolment_whose_answer_is_lost_is_not_lost(
+    master: Master, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, resent in (("lost-a", True), ("lost-b", False)):
+        enrolment = invited(master)
+        with monkeypatch.context() as patched:
+            answers_are_lost(patched, resent=resent)
+            if not resent:
+                with pytest.raises(Unreachable):
+                    joined(master, tmp_path / name, name, enrolment)
+                assert not (tmp_path / name / "credential").exists()
+            made = joined(master, tmp_path / name, name, enrolment)
+        with Worker(master.port, name, token=made):
+            pass
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["credential"]
+        assert joined(master, tmp_path / name, name, enrolment) == made  # the line may be pasted again
+        with pytest.raises(Unauthenticated, match="it was used"):
+            joined(master, tmp_path / "elsewhere", name, enrolment)
+        assert not [*(tmp_path / "elsewhere").iterdir()]
+        assert enrol(master, name, enrolment).status == 401
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "0" * 63, "g" * 64, "A" * 64, "0" * 65])
+def test_what_is_no_hash_of_a_credential_is_refused_and_uses_nothing_up(master: Master, digest: str) -> None:
+    enrolment = invited(master)
+    answer = master.post("/workers/enrol", {"name": "box-n", "sha256": digest}, token=enrolment)
+    assert (answer.status, "SHA-256 of a credential" in answer.json["detail"]) == (422, True)
+    assert master.get("/blobs/" + "0" * 64, token=enrolment).status == 403
+
+
 def test_s16_an_enrolment_ends(master: Master) -> None:
     token = invited(master, expires_s=0.001)
     while enrol(master, "../is looked at later", token).status == 422:
@@ -199,7 +266,7 @@ def test_s16_a_worker_that_is_removed_is_cut_off_and_its_name_is_free(master: Ma
         answer = master.post("/workers/box-f/remove")
         assert (answer.status, len(answer.json["revoked"])) == (200, 1)
         assert closed(worker)[0] == CLOSE_DENIED
-    assert master.post("/workers/enrol", {"name": "box-g"}, token=token).status == 401
+    assert master.post("/workers/enrol", {"name": "box-g", "sha256": "0" * 64}, token=token).status == 401
     assert credential(master, "box-f") != token
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.api import test_joining
 from tests.api.master import ROOMY, Master
 from tests.cli import test_certificates, test_home, test_listening
 from tests.sdk import test_tls
@@ -26,6 +27,7 @@ from titan.master.api import audit as api_audit
 from titan.master.api import jobs, runs
 from titan.model import audit
 from titan.storage import audit as stored
+from titan.worker import joining
 from titan_sdk import TitanClient, trust
 from titan_sdk.errors import Unauthenticated
 
@@ -120,6 +122,14 @@ def _touched(change: str, fault: str) -> Callable[[Path], None]:
     return _to_a_fresh_master(test_audit.test_s52_a_row_that_was_touched_is_named, change, fault)
 
 
+def _lost_answer(folder: Path) -> None:
+    with Master(folder / "home") as master, pytest.MonkeyPatch.context() as monkeypatch:
+        try:
+            test_joining.test_s16_an_enrolment_whose_answer_is_lost_is_not_lost(master, folder, monkeypatch)
+        except Unauthenticated as error:
+            pytest.fail(str(error))
+
+
 def _first_slice(_: Any, after: int, previous: bytes, __: int) -> tuple[audit.Walked, bool]:
     return audit.Walked(after, previous), False
 
@@ -140,6 +150,7 @@ HOLES = [
                _to_a_client(test_tls.test_s10_another_name_than_the_certificates_is_refused, pinned=False)),
     WorkerHole("s10: an expired certificate is taken", setting(trust, "_trusting", lambda *_: _unverified("")),
                _to_a_client(test_tls.test_s10_a_certificate_that_has_expired_is_refused, pinned=True)),
+    WorkerHole("s16: a lost answer is a lost enrolment", setting(joining, "_counts", lambda *_: False), _lost_answer),
     WorkerHole("s17: no name is that of a secret", setting(test_compares, "SECRET", test_leaks.re.compile("$^")),
                lambda _: test_compares.test_s17_a_careless_comparison_is_found("row.hash != digest")),
     WorkerHole("s23: keys are written for everybody", setting(certificates, "os", _OtherOs()),

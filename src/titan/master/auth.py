@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from titan.master import book, tokens
+from titan.master import tokens
 from titan.master.asgi import SECURITY_HEADERS, Application, Message, Receive, Scope, Send
 from titan.master.book import Book
 from titan.master.buckets import Buckets
@@ -26,6 +26,7 @@ from titan.master.roles import ENROLMENTS, PUBLIC_PATH, allows
 from titan.master.sessions import Session, Sessions
 from titan.model.limits import Limits
 from titan.model.roles import Role
+from titan.model.tokens import PREFIX as STORED_PREFIX
 from titan_sdk.errors import Denied, TitanError, Unauthenticated
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"})
@@ -35,7 +36,7 @@ SCHEME = b"Bearer "
 TOKEN_BYTES_MAX = 1024
 REFILL_S = 20  # an empty bucket of refusals is full again after as long
 _JOB_PREFIX = tokens.PREFIX.encode()
-_STORED_PREFIX = book.PREFIX.encode()
+_STORED_PREFIX = STORED_PREFIX.encode()
 _NO_TOKEN = "a token is needed: send it as 'Authorization: Bearer TOKEN'"  # noqa: S105
 _BAD_TOKEN = "this Master does not know the token, or its attempt is over"  # noqa: S105
 _TOKEN_HINT = "titan up keeps its token in the file 'token' of its home; TITAN_TOKEN overrides it"  # noqa: S105

@@ -6,39 +6,17 @@ time, for an id that nobody has too. What is revoked or has expired is nobody's,
 
 import hashlib
 import hmac
-import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
-
 from titan.master.sessions import Sessions
 from titan.model.limits import change
 from titan.model.store import KeepToken, Operation, RevokeToken, UseEnrolment
-from titan.model.tokens import TokenRow
+from titan.model.tokens import ID_BYTES, PREFIX, TokenRow
 from titan_sdk.errors import Conflict
 
-PREFIX = "tt."
-ID_BYTES = 6
-SECRET_BYTES = 32
-LENGTH = 59  # tt. + 12 + . + 43
 _NOBODY = bytes(32)
-
-
-class Made(msgspec.Struct, frozen=True):
-    """A fresh token: its id, its text, which is shown once, and the hash that is kept of it."""
-
-    token_id: str
-    text: str
-    hash: bytes
-
-
-def make() -> Made:
-    """Return a fresh token of 256 random bits."""
-    token_id = secrets.token_hex(ID_BYTES)
-    text = f"{PREFIX}{token_id}.{secrets.token_urlsafe(SECRET_BYTES)}"
-    return Made(token_id, text, hashlib.sha256(text.encode()).digest())
 
 
 class Book:

@@ -62,9 +62,10 @@ class InviteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EnrolBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST workers/enrol, with an enrolment as its token. `name`: the worker's."""
+    """POST workers/enrol, with an enrolment as its token. `name`: the worker's; `sha256`: of the credential it made."""
 
     name: str
+    sha256: str
 
 
 class Typed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):

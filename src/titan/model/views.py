@@ -388,10 +388,10 @@ class Invitation(msgspec.Struct, frozen=True):
 
 
 class Enrolled(msgspec.Struct, frozen=True):
-    """A worker that may link from now on: `token` is its credential and is shown this once."""
+    """A worker that may link from now on, with the credential of that id."""
 
     worker: str
-    token: str
+    token_id: str
 
 
 class WorkerRemoved(msgspec.Struct, frozen=True):

@@ -4,8 +4,12 @@ The enrolment comes by TITAN_ENROLMENT, where no list of processes shows it. Wha
 folder, for the worker's user alone: `credential`, and `ca.pem` where a fingerprint named the Master's authority. So the
 pasted line may be used again, by an init system or after a reboot: the enrolment is refused then, and the credential
 serves.
+
+The worker makes its credential itself and keeps it before the Master hears of its hash. If the answer is lost, or the
+worker dies before it comes, the enrolment is used up and the credential counts: knocking with it tells.
 """
 
+import contextlib
 import json
 import os
 import ssl
@@ -15,12 +19,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from titan.model.private import refuse_exposed
+from titan.model.tokens import LENGTH, PREFIX, credential_id, hash_of, make
 from titan_sdk.discovery import PORTS, Finder
-from titan_sdk.errors import Conflict, Invalid, TitanError, Unauthenticated, Unreachable
+from titan_sdk.errors import Conflict, Invalid, NotFound, TitanError, Unauthenticated, Unreachable
 from titan_sdk.transport import Transport
 from titan_sdk.trust import PINNED, pinned
 
 CREDENTIAL = "credential"
+MADE = "credential.made"
 CA = "ca.pem"
 ANSWER_S = 30.0
 FRESH_LINE = "print a fresh line at the Master: titan worker join-token"
@@ -46,8 +52,10 @@ def admit(
     if enrolment:
         try:
             ca = _kept_ca(folder, urls, ca)
-            _keep(credential, _enrol(name, urls, enrolment, ca).encode() + b"\n")
+            _enrol(name, urls, enrolment, _made(folder / MADE, enrolment), ca)
+            (folder / MADE).replace(credential)
         except (Unauthenticated, Conflict) as error:
+            (folder / MADE).unlink(missing_ok=True)
             if not credential.exists():
                 raise
             say(f"{error.message}; it has a credential of its own and goes on with that")
@@ -61,18 +69,48 @@ def admit(
     return Admission(credential, ca or (str(known) if known.exists() else ""), is_own=True)
 
 
-def _enrol(name: str, urls: Sequence[str], enrolment: str, ca: str) -> str:
-    transport = Transport(Finder(url=",".join(urls), token=enrolment, ca=ca or None), timeout_s=ANSWER_S)
+def _made(path: Path, enrolment: str) -> str:
+    """Return the credential that `enrolment` is to become, made at the first try and kept for the next."""
+    token_id = credential_id(enrolment.split(".")[1] if enrolment.count(".") == 2 else enrolment)
+    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+        kept = path.read_text("ascii").strip()
+        if kept.startswith(f"{PREFIX}{token_id}.") and len(kept) == LENGTH:
+            return kept
+    made = make(token_id)
+    _keep(path, made.text.encode() + b"\n")
+    return made.text
+
+
+def _enrol(name: str, urls: Sequence[str], enrolment: str, made: str, ca: str) -> None:
+    body = json.dumps({"name": name, "sha256": hash_of(made).hex()}).encode()
     try:
-        answer = transport.call("POST", "workers/enrol", body=json.dumps({"name": name}).encode()).json()
+        _call(urls, enrolment, ca, "POST", "workers/enrol", body)
     except Unauthenticated as error:
+        if _counts(urls, made, ca):
+            return
         raise Unauthenticated(
             "the Master does not take this enrolment: it was used, is over, or was made by another Master",
             hint=FRESH_LINE,
         ) from error
+
+
+def _counts(urls: Sequence[str], credential: str, ca: str) -> bool:
+    """Say whether the Master knows the credential: an answer to an earlier try may have been lost."""
+    try:
+        _call(urls, credential, ca, "GET", f"blobs/{'0' * 64}")
+    except Unauthenticated:
+        return False
+    except NotFound:
+        pass
+    return True
+
+
+def _call(urls: Sequence[str], token: str, ca: str, method: str, path: str, body: bytes | None = None) -> None:
+    transport = Transport(Finder(url=",".join(urls), token=token, ca=ca or None), timeout_s=ANSWER_S)
+    try:
+        transport.call(method, path, body=body)
     finally:
         transport.close()
-    return str(answer["token"])
 
 
 def _kept_ca(folder: Path, urls: Sequence[str], ca: str) -> str:

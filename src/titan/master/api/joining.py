@@ -1,7 +1,8 @@
 """Machines that join and leave: an enrolment is shown once and used once, and becomes the credential of one worker.
 
-Both are stored tokens of role worker. An enrolment names no worker and lasts minutes; using it up gives a credential
-that names one, lasts until it is revoked, and speaks for that name alone. A name that somebody has is given to nobody
+Both are stored tokens of role worker. An enrolment names no worker and lasts minutes; it is used up for a credential
+that names one, lasts until it is revoked, and speaks for that name alone. The worker makes the credential and says its
+hash, so that no answer that gets lost could leave a name to nobody. A name that somebody has is given to nobody
 else, or a machine could take another's place.
 """
 
@@ -13,13 +14,12 @@ from litestar.params import FromPath
 
 from titan.core.events import DrainWorker
 from titan.core.scheduler import Scheduler
-from titan.master import book
 from titan.master.api.site import Http, audited, engine_of, json_body, principal_of, site_of
-from titan.model.ids import job_id_problem, shown
+from titan.model.ids import SHA256_PATTERN, job_id_problem, shown
 from titan.model.requests import EnrolBody, InviteBody
 from titan.model.roles import Role
 from titan.model.store import KeepToken, RevokeToken, UseEnrolment
-from titan.model.tokens import TokenRow
+from titan.model.tokens import TokenRow, credential_id, make
 from titan.model.views import Enrolled, Invitation, WorkerRemoved, iso_time
 from titan_sdk.errors import Conflict, Invalid, NotFound, TitanError, Unauthenticated
 
@@ -41,7 +41,7 @@ async def invite(request: Http) -> Invitation:
     engine.book.require_room(engine.limits.tokens_max)
     now_ms = engine.clock().wall_ms
     expires_ms = now_ms + max(1, int(body.expires_s * 1000))
-    made = book.make()
+    made = make()
     entry = audited(request, made.token_id)
     row = TokenRow(made.token_id, "enrolment", Role.WORKER, "", made.hash, now_ms, entry.actor, expires_ms)
     await engine.mutate(KeepToken(row), entry)
@@ -50,12 +50,17 @@ async def invite(request: Http) -> Invitation:
 
 @post("/workers/enrol", name="workers.enrol", opt={"body": EnrolBody})
 async def enrol(request: Http) -> Enrolled:
-    """Use an enrolment up: the answer holds the credential of the worker `name`, and nothing shows it again."""
+    """Use an enrolment up: a credential that the worker `name` made for itself counts from now on.
+
+    The Master gets and keeps its SHA-256 alone. A worker that does not hear the answer has its credential all the same.
+    """
     engine, who = engine_of(request), principal_of(request)
     body: EnrolBody = await json_body(request, _ENROL)
     problem = job_id_problem(body.name, "worker name")
     if problem:
         raise Invalid(problem)
+    if not SHA256_PATTERN.fullmatch(body.sha256):
+        raise Invalid(f"{shown(body.sha256, 80)} is not the SHA-256 of a credential: give 64 hex digits in lower case")
     if who.worker or not who.token_id:
         raise Conflict(f"this token is no enrolment: it is {who.worker or who.actor}'s own", hint=FRESH_LINE)
     engine.book.require_room(engine.limits.tokens_max)
@@ -65,11 +70,11 @@ async def enrol(request: Http) -> Enrolled:
         # What ends with the enrolment is not the answer to its own use.
         site_of(request.scope).sessions.leave(request.scope["state"]["session"])
         now_ms = engine.clock().wall_ms
-        made = book.make()
-        row = TokenRow(made.token_id, f"worker {body.name}", Role.WORKER, body.name, made.hash, now_ms, who.token_id)
+        token_id, digest = credential_id(who.token_id), bytes.fromhex(body.sha256)
+        row = TokenRow(token_id, f"worker {body.name}", Role.WORKER, body.name, digest, now_ms, who.token_id)
         if not await engine.mutate(UseEnrolment(who.token_id, row, audited(request, body.name), now_ms)):
             raise Unauthenticated("the enrolment was used a moment ago", hint=FRESH_LINE)
-    return Enrolled(body.name, made.text)
+    return Enrolled(body.name, token_id)
 
 
 @post("/workers/{name:str}/remove", name="workers.remove", status_code=200)

@@ -6,13 +6,12 @@ import msgspec
 from litestar import get, post
 from litestar.params import FromPath, FromQuery
 
-from titan.master import book
 from titan.master.api.site import Http, audited, engine_of, json_body, page_rows, site_of
 from titan.model.ids import job_id_problem, name_problem, shown
 from titan.model.requests import TokenBody
 from titan.model.roles import STORED_ROLES, Role
 from titan.model.store import KeepToken, RevokeToken
-from titan.model.tokens import TokenRow
+from titan.model.tokens import TokenRow, make
 from titan.model.views import TokenList, TokenMade, TokenState, TokenView, iso_time
 from titan.storage import tokens
 from titan_sdk.errors import Invalid, NotFound
@@ -30,7 +29,7 @@ async def create(request: Http) -> TokenMade:
     role = _role(body)
     now_ms = engine.clock().wall_ms
     engine.book.require_room(engine.limits.tokens_max)
-    made = book.make()
+    made = make()
     expires_ms = None if body.expires_s is None else now_ms + max(1, int(body.expires_s * 1000))
     entry = audited(request, f"{made.token_id} {role} {body.worker}".rstrip())
     row = TokenRow(made.token_id, body.name, role, body.worker, made.hash, now_ms, entry.actor, expires_ms)
