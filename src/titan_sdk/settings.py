@@ -51,7 +51,7 @@ def project_settings(folder: str) -> Settings:
     if found is not None:
         return _table(path, found, PROJECT_KEYS)
     path = os.path.join(folder, "pyproject.toml")
-    found = _read(path, b"titan")
+    found = _read(path, (b"tool.titan", b"[tool]"))
     table = (found or {}).get("tool", {}).get("titan") if found else None
     return Settings() if table is None else _table(path, table, PROJECT_KEYS, "[tool.titan] in ")
 
@@ -118,8 +118,11 @@ def _refuse_unknown(origin: str, found: Mapping[str, Any], keys: Collection[str]
             raise Invalid(f"{origin}: {key!a} is no setting", hint=f"{meant}It may have {', '.join(keys)}")
 
 
-def _read(path: str, word: bytes = b"") -> dict[str, Any] | None:
-    """Return the file decoded; None when there is none, or when `word`, without which it says nothing, is not in it."""
+def _read(path: str, words: tuple[bytes, ...] = (b"",)) -> dict[str, Any] | None:
+    """Return the file decoded; None when there is none, or when it has none of `words` and so says nothing.
+
+    Most projects say nothing of Titan, and to decode TOML takes longer than all else here.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -127,7 +130,7 @@ def _read(path: str, word: bytes = b"") -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise Invalid(f"{path} cannot be read: {error.strerror}", hint="make it readable, or move it away") from None
-    if word not in data:
+    if not any(word in data for word in words):
         return None
     import tomllib
 

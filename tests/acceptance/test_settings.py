@@ -65,3 +65,8 @@ def test_a_wrong_setting_is_an_error_with_a_code(stranger: Path) -> None:
     assert "did you mean url?" in json.loads(wrong.stderr)["error"]["hint"]
     assert in_profile(stranger, "ps", "--profile", "nope").returncode == 6
     assert in_profile(stranger, "ps", "--token-file", "nope").returncode == 3
+    (stranger / "empty").touch()
+    empty = in_profile(stranger, "ps", "--token-file", "empty")
+    assert (empty.returncode, b"the token file empty is empty" in empty.stderr) == (6, True)
+    address = in_profile(stranger, "ps", "--url", "gopher://x")
+    assert (address.returncode, b"the address behind --url is not the URL" in address.stderr) == (6, True)

@@ -30,7 +30,7 @@ class Terminal:
         self._master, self._slave = pty.openpty()
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.modes_before = self.modes()
-        environ = bare_environment(cluster.home, TERM="xterm", **more)
+        environ = bare_environment(cluster.home, **{"TERM": "xterm", **more})
         self.pid = os.fork()
         if not self.pid:
             self._become_front()
@@ -163,3 +163,10 @@ def test_without_a_terminal_it_is_one_look(cluster: Cluster, waits: str) -> None
     assert b"QUANTUM  1 " in cluster.titan("top").stdout
     assert b"\x1b" not in cluster.titan("top", "--once").stdout
     assert cluster.titan("top", "-q").stdout.decode().split() == [worker["name"] for worker in told["workers"]]
+
+
+def test_a_dumb_terminal_gets_one_look(cluster: Cluster) -> None:
+    with top(cluster, TERM="dumb") as terminal:
+        terminal.wait_shown(b"RUNNING")
+        assert terminal.ended() == 0
+        assert b"\x1b" not in terminal.shown

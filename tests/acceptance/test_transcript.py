@@ -88,6 +88,41 @@ def test_a_run_is_followed_to_its_failure(cluster: Cluster, etl: str, folder: Pa
     assert code == 1
 
 
+PIPELINE = """
+name: etl
+jobs:
+  - id: extract
+    file: extract.py
+  - id: clean-eu
+    file: clean.py
+    args: [eu]
+    depends_on: [extract]
+  - id: clean-us
+    file: clean.py
+    args: [us]
+    depends_on: [extract]
+  - id: report
+    file: report.py
+    depends_on: [clean-eu, clean-us]
+"""
+
+
+def test_a_pipeline_is_submitted_fixed_and_retried(cluster: Cluster, folder: Path) -> None:
+    (folder / "etl.yaml").write_text(PIPELINE)
+    code, shown = terminal(cluster, "submit", "etl.yaml", "--follow", cwd=folder)
+    first, *_ = shown.splitlines()
+    begun = re.fullmatch(f"run {ID} etl   4 jobs", first)
+    assert begun, shown
+    assert code == 1
+    run = begun[1]
+    command = re.search(f"Fix clean\\.py, then: (titan retry {run} --failed) ", shown)
+    assert command, shown
+    (folder / "clean.py").write_text("print('mended')\n")
+    code, shown = terminal(cluster, *command[1].split()[1:], "--follow", cwd=folder)
+    assert code == 0, shown
+    assert f"run {run} etl   2 jobs again, generation 2\n" in shown
+
+
 def test_retry_keeps_what_is_done_and_uses_the_edited_file(
     cluster: Cluster, client: TitanClient, etl: str, folder: Path
 ) -> None:

@@ -9,6 +9,7 @@ import click
 
 from titan.cli.output import Output
 from titan.model.ids import job_id_problem
+from titan_sdk.errors import Invalid
 from titan_sdk.trust import PINNED, fingerprint
 
 # For a network that nobody else is on.
@@ -54,6 +55,12 @@ def ca_option(function: Function) -> Function:
 
 def _url(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     if value:
+        from titan_sdk.discovery import Finder
+
+        try:
+            Finder(url=value, files=False).endpoints()
+        except Invalid as error:
+            raise Invalid(error.message.replace("from url=", "behind --url"), hint=error.hint) from None
         os.environ["TITAN_URL"] = value
         ctx.meta["url"] = value
 
@@ -62,7 +69,10 @@ def _token_file(ctx: click.Context, _param: click.Parameter, value: str | None) 
     if value:
         from titan_sdk.discovery import first_bytes
 
-        os.environ["TITAN_TOKEN"] = first_bytes(value)
+        token = first_bytes(value)
+        if not token:
+            raise Invalid(f"the token file {value} is empty", hint="name one that holds a token")
+        os.environ["TITAN_TOKEN"] = token
         ctx.meta["token_file"] = value
 
 

@@ -1,7 +1,5 @@
 """`titan ps`: the runs, newest first, or the jobs of one."""
 
-import difflib
-
 import click
 
 from titan.cli.ask import Master
@@ -58,6 +56,8 @@ def command(
 def _state(word: str | None, states: list[str], noun: str) -> str | None:
     if word is None or word.upper() in states:
         return word and word.upper()
+    import difflib
+
     near = difflib.get_close_matches(word.upper(), states, 1)
     meant = f"Did you mean {near[0]!r}? " if near else ""
     raise click.UsageError(f"--state {word!a} is no state of a {noun}. {meant}Choose from {', '.join(states)}.")

@@ -1,5 +1,6 @@
 """`titan top`: the Master at one look, live."""
 
+import os
 import sys
 
 import click
@@ -42,7 +43,7 @@ def command(out: Output, *, once: bool, interval_s: float) -> int | None:
     elif out.quiet:
         for worker in first["workers"]:
             out.line(worker["name"])
-    elif once or not (out.on_terminal and sys.stdin.isatty()):
+    elif once or not (out.on_terminal and sys.stdin.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
         for line in lines(master.url, first, None, Paper()):
             out.line(line)
     else:
