@@ -228,6 +228,24 @@ def test_s20_each_address_has_its_limit_and_all_together_have_one() -> None:
     asyncio.run(story())
 
 
+def test_s20_that_somebody_is_told_to_wait_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = [1_000.0]
+    knocks = Knocks(Limits(address_refusals_max=1), lambda: now[0])
+
+    def said(knocks_now: int) -> list[str]:
+        caplog.clear()
+        for _ in range(knocks_now):
+            knocks.refusal("no", "10.0.0.7")
+        return [record.getMessage() for record in caplog.records]
+
+    assert said(1) == []
+    assert said(5) == ["too many requests without a good token: 1 refused, last from 10.0.0.7"]
+    now[0] += 59
+    assert said(3) == []
+    now[0] += 1
+    assert said(2) == ["too many requests without a good token: 8 refused, last from 10.0.0.7"]
+
+
 def test_s20_a_bucket_fills_again_with_time_and_with_nothing_else() -> None:
     now = [1_000.0]
     buckets = Buckets(2, 0.5, keys_max=3, clock=lambda: now[0])

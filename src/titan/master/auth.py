@@ -10,7 +10,9 @@ never counted, whatever others do from the same address.
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -34,6 +36,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"})
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 SCHEME = b"Bearer "
 TOKEN_BYTES_MAX = 1024
+SAY_EVERY_S = 60.0
+LOG = logging.getLogger("titan.master")
 REFILL_S = 20  # an empty bucket of refusals is full again after as long
 _JOB_PREFIX = tokens.PREFIX.encode()
 _STORED_PREFIX = STORED_PREFIX.encode()
@@ -127,9 +131,15 @@ class Keys:
 
 
 class Knocks:
-    """Counts who comes without a good token, by address and in all."""
+    """Counts who comes without a good token, by address and in all.
 
-    def __init__(self, limits: Limits) -> None:
+    That somebody had to be told to wait is said in the log, once a minute at most: nobody with good intentions is.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._turned_away = 0
+        self._say_at_s = 0.0
         self._all = Buckets(limits.refusals_max, limits.refusals_max / REFILL_S)
         self._by_address = Buckets(limits.address_refusals_max, limits.address_refusals_max / REFILL_S)
 
@@ -138,8 +148,16 @@ class Knocks:
         wait_s = self._by_address.take(street(address)) or self._all.take("")
         if not wait_s:
             return Unauthenticated(message, hint=_TOKEN_HINT)
+        self._turn_away(address)
         text = "too many requests without a good token came in a short time"
         return HttpError(429, text, code="unauthenticated", hint=_TOKEN_HINT, retry_after_s=wait_s)
+
+    def _turn_away(self, address: str) -> None:
+        self._turned_away += 1
+        now_s = self._clock()
+        if now_s >= self._say_at_s:
+            LOG.warning("too many requests without a good token: %d refused, last from %s", self._turned_away, address)
+            self._turned_away, self._say_at_s = 0, now_s + SAY_EVERY_S
 
 
 class Gate:
