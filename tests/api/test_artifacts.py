@@ -116,7 +116,7 @@ def test_a_key_that_is_none_is_refused(master: Master, key: str) -> None:
     refused(publish(master, key, b""), 422, "invalid", "artifact key")
 
 
-def test_another_content_than_its_hash_is_not_published(master: Master) -> None:
+def test_i35_another_content_than_its_hash_is_not_published(master: Master) -> None:
     before = kept(master)
     refused(publish(master, "wrong", b"x" * LARGE, sha256=sha(b"other")), 422, "invalid", "damaged")
     refused(publish(master, "wrong", b"x", sha256="abc"), 422, "invalid", "SHA-256")

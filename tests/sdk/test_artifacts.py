@@ -172,7 +172,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was_with_the_same_version(conne
         (lambda one: content(one, short_by=len(CONTENT)), "broke off after 0 of 10000 bytes"),
     ],
 )
-def test_a_download_that_is_not_whole_leaves_nothing(connect: Connect, reply: object, words: str) -> None:
+def test_i35_a_download_that_is_not_whole_leaves_nothing(connect: Connect, reply: object, words: str) -> None:
     file("whole", b"what was there")
     with Double(reply) as master, pytest.raises(Unreachable, match=words):  # type: ignore[arg-type]
         connect(url=master.url, token="t").get_artifact("k", "whole")

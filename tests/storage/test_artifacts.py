@@ -65,7 +65,7 @@ def test_a_key_is_published_once_for_an_idempotency_key(storage: Storage) -> Non
     assert newest(storage, "a").version == 1
 
 
-def test_what_an_attempt_that_is_over_publishes_counts_no_more(storage: Storage) -> None:
+def test_i35_what_an_attempt_that_is_over_publishes_counts_no_more(storage: Storage) -> None:
     storage.commit(new_attempt(fence=7))
     job = {"run_id": "r", "job_id": "j", "attempt": 1, "fence": 7}
     assert publish(storage, "a", b"1", **job) == ["1"]

@@ -42,6 +42,7 @@ INVARIANTS = {
     31: "every byte that a job printed is there, in order, once",
     32: "where bytes of a log were dropped, how many and why is recorded and shown",
     33: "memory does not grow with what a job prints",
+    35: "an artifact is there only when all of it is, with its hash; a late attempt publishes nothing",
     29: "a result is kept on the worker's disk until the Master has it",
 }
 FAULTS = {
@@ -81,6 +82,7 @@ FAULTS = {
     50: "the worker dies between the end of a process and its report",
     51: "the worker's disk is wiped while it runs",
     52: "a job that takes its workers down",
+    60: "the upload of an artifact is cut at any byte, several under one key, and the Master killed",
     65: "an old backup is put back",
 }
 SECURITY = {

@@ -34,6 +34,8 @@ def ls(out: Output, *, prefix: str, versions: bool) -> None:
         for artifact in found:
             out.line(str(artifact["version"]) if versions else artifact["key"])
     else:
+        if not found and out.on_terminal:
+            out.talk("there is nothing yet: titan artifacts put KEY FILE publishes a file")
         out.table(("KEY", "VERSION", "SIZE", "PUBLISHED", "BY"), [_row(artifact) for artifact in found])
 
 

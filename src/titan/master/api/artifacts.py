@@ -151,7 +151,8 @@ def _unknown(message: str) -> NotFound:
 
 def _no_version(key: str, version: int) -> NotFound:
     return NotFound(
-        f"there is no version {version} of an artifact {shown(key)}", hint="it may have gone for newer ones"
+        f"there is no version {version} of an artifact {shown(key)}",
+        hint="titan artifacts ls KEY --versions shows those that are kept",
     )
 
 
