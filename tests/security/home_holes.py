@@ -7,6 +7,7 @@ import dataclasses
 import ipaddress
 import os
 import ssl
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,22 @@ import msgspec
 import pytest
 
 from tests.api import test_joining
+from tests.api import test_tls as test_door
 from tests.api.master import ROOMY, Master
 from tests.cli import test_certificates, test_home, test_listening
 from tests.sdk import test_tls
 from tests.security import test_audit, test_compares, test_leaks
 from tests.security.holes import _judges, setting
 from tests.security.worker_holes import WorkerHole
+from tests.worker import test_environment
+from tests.worker.conftest import WorkerProcess
+from tests.worker.double import TOKEN as WORKER_TOKEN
+from tests.worker.double import MasterDouble
 from titan.cli import certificates, home
 from titan.master import auth, voice
 from titan.master.api import audit as api_audit
 from titan.master.api import jobs, runs
+from titan.master.server import tls_context
 from titan.model import audit
 from titan.storage import audit as stored
 from titan.worker import joining
@@ -122,6 +129,40 @@ def _touched(change: str, fault: str) -> Callable[[Path], None]:
     return _to_a_fresh_master(test_audit.test_s52_a_row_that_was_touched_is_named, change, fault)
 
 
+def _old_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = tls_context(certificate, key)
+    with warnings.catch_warnings(action="ignore"):
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    return context
+
+
+def _door(folder: Path) -> None:
+    with test_door.Door(folder) as door:
+        test_door.test_s11_nothing_older_than_tls_1_2_is_spoken(door)
+
+
+def _listening(folder: Path) -> None:
+    """Start a worker whose interpreter opens a port at its start, as a library might."""
+    (folder / "sitecustomize.py").write_text(
+        "import os, socket, sys\n"
+        "if 'titan.worker' in sys.orig_argv and os.environ.pop('TITAN_HOLE', ''):\n"
+        "    kept = socket.create_server(('127.0.0.1', 0))\n"
+    )
+    (folder / "home").mkdir(mode=0o700)
+    (folder / "home" / "token").touch(0o600)
+    (folder / "home" / "token").write_text(f"{WORKER_TOKEN}\n")
+    double = MasterDouble()
+    double.start()
+    try:
+        worker = WorkerProcess(folder / "home", double, environ={"PYTHONPATH": str(folder)})
+        try:
+            test_environment.test_s46_a_worker_listens_on_nothing(double, worker)
+        finally:
+            worker.close()
+    finally:
+        double.close()
+
+
 def _lost_answer(folder: Path) -> None:
     with Master(folder / "home") as master, pytest.MonkeyPatch.context() as monkeypatch:
         try:
@@ -150,6 +191,8 @@ HOLES = [
                _to_a_client(test_tls.test_s10_another_name_than_the_certificates_is_refused, pinned=False)),
     WorkerHole("s10: an expired certificate is taken", setting(trust, "_trusting", lambda *_: _unverified("")),
                _to_a_client(test_tls.test_s10_a_certificate_that_has_expired_is_refused, pinned=True)),
+    WorkerHole("s11: TLS 1.0 is spoken", setting(test_door, "tls_context", _old_tls), _door),
+    WorkerHole("s46: a worker listens", lambda monkeypatch: monkeypatch.setenv("TITAN_HOLE", "1"), _listening),
     WorkerHole("s16: a lost answer is a lost enrolment", setting(joining, "_counts", lambda *_: False), _lost_answer),
     WorkerHole("s17: no name is that of a secret", setting(test_compares, "SECRET", test_leaks.re.compile("$^")),
                lambda _: test_compares.test_s17_a_careless_comparison_is_found("row.hash != digest")),
