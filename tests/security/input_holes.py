@@ -3,6 +3,7 @@
 import functools
 import gzip
 import re
+import subprocess
 import traceback
 from typing import Any
 
@@ -14,13 +15,15 @@ from tests.api import test_limits as limits
 from tests.api.master import Master
 from tests.security import test_expressions as expressions
 from tests.security import test_http as http
+from tests.security import test_inputs as inputs
 from tests.security import test_rates as rates_tests
 from tests.security.holes import Hole, setting
 from titan.master import bodies, problems, rates, server
-from titan.master.api import runs, store
+from titan.master.api import joining, registry, runs, store, tokens
 from titan.master.links import WorkerLinks
 from titan.master.rates import Rates
 from titan.model import spec, wording
+from titan.storage import kv, queries
 from titan_sdk.errors import Internal
 
 _judge = Rates.judge
@@ -78,6 +81,26 @@ def _says_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(problems, "Internal", lambda _: Internal(traceback.format_exc()))
 
 
+def _is_run(sent: Any) -> Any:
+    subprocess.run(["sh", "-c", sent.value], check=False, capture_output=True)
+    return sent.value
+
+
+class _NoEscapes:
+    @staticmethod
+    def sub(_: str, __: str, text: str) -> str:
+        return text
+
+
+def _put_together(connection: Any, key: str, now_ms: int) -> Any:
+    found = list(connection.run(f"SELECT value FROM kv WHERE key = CAST('{key}' AS BLOB) AND {now_ms}"))
+    return found[0][0].decode() if found else None
+
+
+def _marked(master: Master) -> None:
+    inputs.test_s31_what_would_run_elsewhere_stays_text_in_every_field(master, master.home)
+
+
 def _packed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     config = server.uvicorn.Config
     monkeypatch.setattr(
@@ -87,6 +110,22 @@ def _packed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 
 _read_body = bodies.read_body
 INPUT_HOLES = [
+    Hole("s25: a job's id is any text", setting(spec, "job_id_problem", lambda *_: None),
+         lambda it: inputs.test_s25_a_name_that_is_none_is_taken_nowhere(it, "a/../b")),
+    Hole("s25: a worker's name is any text", setting(joining, "job_id_problem", lambda *_: None),
+         lambda it: inputs.test_s25_a_name_that_is_none_is_taken_nowhere(it, "../x")),
+    Hole("s25: a name of the registry is any text", setting(registry, "job_id_problem", lambda *_: None),
+         lambda it: inputs.test_s25_a_name_that_is_none_is_taken_nowhere(it, "a b")),
+    Hole("s31: a value is run", setting(store, "_value", _is_run), _marked),
+    Hole("s33: signs of a pattern are not escaped", setting(queries, "re", _NoEscapes),
+         inputs.test_s33_signs_of_a_pattern_stand_for_themselves),
+    Hole("s33: a statement is put together", setting(kv, "get", _put_together),
+         lambda it: inputs.test_s33_what_is_asked_for_is_a_value_and_never_part_of_the_question(lambda: it),
+         fresh=True),
+    Hole("s35: no number has a range", setting(spec, "_range_problem", lambda *_, **__: None),
+         lambda it: inputs.test_s35_a_number_that_is_none_or_out_of_range_is_refused_at_once(it, "-1")),
+    Hole("s35: a token lasts beyond all calendars", setting(tokens, "EXPIRES_S_MAX", float("inf")),
+         inputs.test_s35_a_time_beyond_all_calendars_is_shown_or_refused),
     Hole("s28: a head has no end", _endless_heads,
          lambda it: _patched(functools.partial(http.test_s28_a_head_without_an_end_is_cut, it))),
     Hole("s28: arguments of any size", setting(spec, "_size_problem", lambda *_: None),

@@ -242,6 +242,8 @@ def list_runs(connection: Connection, which: RunFilter, limit: int, before: str 
     """Return runs, newest first. Raises ValueError when `before` is no cursor of an earlier page."""
     states = sorted(which.states - {RunState.STAGED})
     values: list[Any] = [state.value for state in states]
+    if "\0" in which.name:  # no name has one, and LIKE would read no further
+        return Page([], None)
     if which.name:
         values.append("%" + re.sub(r"([%_\\])", r"\\\1", which.name) + "%")
     if which.agent_run_id:
