@@ -16,6 +16,8 @@ class Done:
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
+        # As subprocess names them.
+        self.returncode, self.stdout, self.stderr = code, out.encode(), err.encode()
 
     @property
     def documents(self) -> list[Any]:

@@ -140,8 +140,8 @@ def test_tokens_and_workers_that_go(shell: Shell, client: TitanClient) -> None:
 
 def test_every_event_and_write(shell: Shell, client: TitanClient) -> None:
     [start] = shell("events", "--after", "0.0.0", "--count", "1", "--json").documents
-    client.submit_job(TitanJob("brief", "b.py", script_content="")).wait(WAIT_S)
-    told = shell("events", "--after", start["id"], "--count", "4", "--json").documents
+    run = client.submit_job(TitanJob("brief", "b.py", script_content="")).wait(WAIT_S)
+    told = shell("events", "--after", start["id"], "--run", run.id, "--count", "4", "--json").documents
     assert {event["kind"] for event in told} == {"run", "job"}
     for event in told:
         assert any(fits(event, shape) for shape in SHAPES["titan events"][""]), event

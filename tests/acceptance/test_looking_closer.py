@@ -3,14 +3,14 @@
 import json
 import re
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.test_commands import Gate, document, started
+from tests.acceptance.inside import Done, Shell
+from tests.acceptance.test_commands import Gate, started
 from titan_sdk import TitanClient, TitanJob
 
 WAIT_S = 60
@@ -20,6 +20,11 @@ TIME = "[0-9]+(?:\\.[0-9]+)? s"
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
     return Gate(tmp_path)
+
+
+@pytest.fixture
+def titan(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(monkeypatch, cluster.home, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -33,52 +38,58 @@ def failed(cluster: Cluster) -> str:
         return client.submit_dag("two", jobs).wait(WAIT_S).id
 
 
-def lines_of(done: subprocess.CompletedProcess[bytes]) -> list[Any]:
+def document(done: Done, code: int = 0) -> Any:
+    [found] = done.documents
+    assert done.code == code, done.err
+    return found
+
+
+def lines_of(done: Done) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class TestShow:
     """`titan show`: a run with its jobs, a job with its attempts."""
 
-    def test_a_run(self, cluster: Cluster, failed: str) -> None:
-        shown = cluster.titan("show", failed).stdout.decode()
+    def test_a_run(self, cluster: Cluster, titan: Shell, failed: str) -> None:
+        shown = titan("show", failed).stdout.decode()
         head, *facts = shown.splitlines()
         assert re.fullmatch(f"run [0-9a-f]+ two   FAILED   0 of 2 jobs completed, 1 failed, 1 cancelled   {TIME}", head)
         assert f"  id           {failed}" in facts
         assert re.search(f"\nfirst   FAILED     1  [^ ]+  3  {TIME}  attempt 1 of 1\n", shown), shown
         assert re.search("\nsecond  CANCELLED .* its parent first failed\n", shown), shown
-        told = document(cluster.titan("show", failed, "--json"))
+        told = document(titan("show", failed, "--json"))
         assert (told["kind"], told["run"]["id"], [job["id"] for job in told["jobs"]], told["next"]) == (
             "run",
             failed,
             ["first", "second"],
             None,
         )
-        assert cluster.titan("show", failed, "-q").stdout.decode().split() == [f"{failed}/first", f"{failed}/second"]
-        assert b"and 1 job more" in cluster.titan("show", failed, "--limit", "1").stderr
+        assert titan("show", failed, "-q").stdout.decode().split() == [f"{failed}/first", f"{failed}/second"]
+        assert b"and 1 job more" in titan("show", failed, "--limit", "1").stderr
 
-    def test_a_job(self, cluster: Cluster, failed: str) -> None:
-        shown = cluster.titan("show", f"{failed}/first").stdout.decode()
+    def test_a_job(self, cluster: Cluster, titan: Shell, failed: str) -> None:
+        shown = titan("show", f"{failed}/first").stdout.decode()
         assert re.match(f"[0-9a-f]+/first   FAILED   {TIME}   exit 3, ", shown)
         assert re.search(f"\n1  ENDED  [^ ]+  3  [0-9T:.Z-]+  {TIME}\n", shown), shown
-        told = document(cluster.titan("show", f"{failed}/first", "--json"))
+        told = document(titan("show", f"{failed}/first", "--json"))
         assert (told["kind"], told["job"]["exit_code"], told["attempts"][0]["state"]) == ("job", 3, "ENDED")
         assert told["explanation"]["reason"] == "EXIT_CODE"
 
-    def test_a_job_that_waits_says_why_and_what_next(self, cluster: Cluster, client: TitanClient) -> None:
+    def test_a_job_that_waits_says_why_and_what_next(self, cluster: Cluster, titan: Shell, client: TitanClient) -> None:
         run = client.submit_job(TitanJob("wants", "w.py", script_content="", requirement="QUANTUM"))
-        shown = cluster.titan("show", f"{run.id}/wants").stdout.decode()
+        shown = titan("show", f"{run.id}/wants").stdout.decode()
         assert "  requires     QUANTUM\n" in shown
         assert "  why          NO_WORKER_WITH_CAPABILITY: no connected worker offers QUANTUM\n" in shown
         assert "  next         " in shown
         run.cancel()
 
-    def test_following_ends_as_the_run_does(self, cluster: Cluster, failed: str) -> None:
-        told = cluster.titan("show", "-f", failed, "--json")
+    def test_following_ends_as_the_run_does(self, cluster: Cluster, titan: Shell, failed: str) -> None:
+        told = titan("show", "-f", failed, "--json")
         assert told.returncode == 1
         assert [each["kind"] for each in lines_of(told)] == ["job", "job", "end"]
-        assert cluster.titan("show", "-f", failed, "-q").stdout == b""
-        wrong = cluster.titan("show", "-f", f"{failed}/first")
+        assert titan("show", "-f", failed, "-q").stdout == b""
+        wrong = titan("show", "-f", f"{failed}/first")
         assert wrong.returncode == 2
         assert b"titan logs -f" in wrong.stderr
 
@@ -101,52 +112,54 @@ class TestShow:
         gate.let_go()
         assert run.wait(WAIT_S).status == "COMPLETED"
 
-    def test_of_a_large_run_only_what_failed_is_told(self, cluster: Cluster, client: TitanClient) -> None:
+    def test_of_a_large_run_only_what_failed_is_told(self, cluster: Cluster, titan: Shell, client: TitanClient) -> None:
         jobs = [TitanJob(f"j{n}", "x.py", script_content="", requirement="QUANTUM") for n in range(100)]
         jobs.append(TitanJob("bad", "bad.py", script_content="raise SystemExit(1)"))
         run = client.submit_dag("large", jobs)
         client.wait(f"{run.id}/bad", WAIT_S)
         run.cancel()
         run.wait(WAIT_S)
-        told = lines_of(cluster.titan("show", "-f", run.id, "--json"))
+        told = lines_of(titan("show", "-f", run.id, "--json"))
         assert [each["job"]["id"] if each["kind"] == "job" else each["state"] for each in told] == ["bad", "FAILED"]
 
 
 class TestRetry:
     """`titan retry`: what did not complete, what was named, or all of it."""
 
-    def test_what_failed_starts_again(self, cluster: Cluster, client: TitanClient, failed: str) -> None:
+    def test_what_failed_starts_again(self, cluster: Cluster, titan: Shell, client: TitanClient, failed: str) -> None:
         before = client.get_run(failed).info["generation"]
-        told = document(cluster.titan("retry", failed, "--json"))
+        told = document(titan("retry", failed, "--json"))
         assert (told["run"]["generation"], told["sent"]) == (before + 1, [])
         client.wait(failed, WAIT_S)
-        done = cluster.titan("retry", f"{failed}/first", "--follow", "--json")
+        done = titan("retry", f"{failed}/first", "--follow", "--json")
         assert done.returncode == 1
         assert [each["kind"] for each in lines_of(done)] == ["run", "job", "job", "end"]
-        assert cluster.titan("retry", failed, "first", "-q").stdout.decode() == f"{failed}\n"
+        assert titan("retry", failed, "first", "-q").stdout.decode() == f"{failed}\n"
         client.wait(failed, WAIT_S)
 
-    def test_every_job_of_a_run_that_completed(self, cluster: Cluster, client: TitanClient) -> None:
+    def test_every_job_of_a_run_that_completed(self, cluster: Cluster, titan: Shell, client: TitanClient) -> None:
         run = client.submit_job(TitanJob("fine", "fine.py", script_content="")).wait(WAIT_S)
-        refused = cluster.titan("retry", run.id)
+        refused = titan("retry", run.id)
         assert refused.returncode == 6
-        done = cluster.titan("retry", run.id, "--all", "-f")
+        done = titan("retry", run.id, "--all", "-f")
         assert (done.returncode, client.get_run(run.id).info["generation"]) == (0, 2)
-        assert cluster.titan("retry", run.id, "fine", "--all").returncode == 2
-        assert cluster.titan("retry", f"{run.id}/fine", "fine").returncode == 2
+        assert titan("retry", run.id, "fine", "--all").returncode == 2
+        assert titan("retry", f"{run.id}/fine", "fine").returncode == 2
 
-    def test_a_file_as_it_was_submitted(self, cluster: Cluster, client: TitanClient, tmp_path: Path) -> None:
+    def test_a_file_as_it_was_submitted(
+        self, cluster: Cluster, titan: Shell, client: TitanClient, tmp_path: Path
+    ) -> None:
         script = tmp_path / "script.py"
         script.write_text("print('old')\nraise SystemExit(1)\n")
         run = client.submit_job(TitanJob("edited", str(script))).wait(WAIT_S)
         script.write_text("print('new')\n")
-        assert cluster.titan("retry", run.id, "--as-submitted", "-f").returncode == 1
+        assert titan("retry", run.id, "--as-submitted", "-f").returncode == 1
         assert client.fetch_logs(f"{run.id}/edited") == "old\n"
-        assert cluster.titan("retry", run.id, "-f").returncode == 0
+        assert titan("retry", run.id, "-f").returncode == 0
         assert client.fetch_logs(f"{run.id}/edited") == "new\n"
 
     def test_nothing_but_a_script_is_read_from_a_recorded_path(
-        self, cluster: Cluster, client: TitanClient, tmp_path: Path
+        self, cluster: Cluster, titan: Shell, client: TitanClient, tmp_path: Path
     ) -> None:
         """Whoever submits writes the path down, and whoever retries may own other files."""
         script = tmp_path / "tool"
@@ -154,7 +167,7 @@ class TestRetry:
         run = client.submit_job(TitanJob("tool", str(script))).wait(WAIT_S)
         for make in (lambda: script.write_text("secret"), lambda: (script.unlink(), script.mkdir()), script.rmdir):
             make()
-            told = document(cluster.titan("retry", run.id, "--json"))
+            told = document(titan("retry", run.id, "--json"))
             assert told["sent"] == []
             client.wait(run.id, WAIT_S)
 
@@ -163,11 +176,11 @@ class TestEvents:
     """`titan events`: the feed as lines."""
 
     def test_a_run_is_told_from_its_begin_to_its_end(
-        self, cluster: Cluster, client: TitanClient, tmp_path: Path, gate: Gate
+        self, cluster: Cluster, titan: Shell, client: TitanClient, tmp_path: Path, gate: Gate
     ) -> None:
         run = client.submit_job(TitanJob("waiting", str(tmp_path / "waiting.py"), args=gate.arguments))
         gate.wait_running()
-        first = document(cluster.titan("events", "--count", "1", "--json", "--after", "0.0.0"))
+        first = document(titan("events", "--count", "1", "--json", "--after", "0.0.0"))
         with started(cluster, "events", "--run", run.id, "--after", first["id"], "--json", cwd=tmp_path) as process:
             gate.let_go()
             assert process.stdout is not None
@@ -179,12 +192,12 @@ class TestEvents:
             process.send_signal(signal.SIGINT)
             assert process.wait(WAIT_S) == 130
 
-    def test_lines_for_people_and_ids_for_scripts(self, cluster: Cluster, client: TitanClient) -> None:
-        start = document(cluster.titan("events", "--count", "1", "--json", "--after", "0.0.0"))["id"]
+    def test_lines_for_people_and_ids_for_scripts(self, cluster: Cluster, titan: Shell, client: TitanClient) -> None:
+        start = document(titan("events", "--count", "1", "--json", "--after", "0.0.0"))["id"]
         run = client.submit_job(TitanJob("brief", "b.py", script_content="")).wait(WAIT_S)
         of_run = ["events", "--after", start, "--run", run.id]
-        jobs = cluster.titan(*of_run, "--kind", "job", "--count", "1").stdout.decode()
+        jobs = titan(*of_run, "--kind", "job", "--count", "1").stdout.decode()
         assert re.match(f"job     {run.id[:8]}/brief  (QUEUED|ASSIGNED)", jobs)
-        runs = cluster.titan(*of_run, "--kind", "run", "--count", "1").stdout.decode()
+        runs = titan(*of_run, "--kind", "run", "--count", "1").stdout.decode()
         assert runs == f"run     {run.id[:8]}  QUEUED  0 of 1 completed\n"
-        assert re.fullmatch("[0-9]+\\.[0-9]+\\.[0-9]+\n", cluster.titan(*of_run, "-q", "--count", "1").stdout.decode())
+        assert re.fullmatch("[0-9]+\\.[0-9]+\\.[0-9]+\n", titan(*of_run, "-q", "--count", "1").stdout.decode())

@@ -15,7 +15,7 @@ import pytest
 from tests.sdk.conftest import Connect, pauses_of
 from tests.sdk.double import Double, Last, Request, answer, raw, refusal
 from titan_sdk import Invalid, NotFound, Run, RunFailed, TimedOut, TitanClient, TitanJob, Unavailable
-from titan_sdk.feeds import parse
+from titan_sdk.feeds import follow, parse
 
 RUN_ID = "ab" * 16
 
@@ -288,6 +288,15 @@ def test_a_feed_goes_on_behind_the_last_event_it_saw(connect: Connect) -> None:
             {"kind": "resync", "id": "8.0.0"},
         ]
         assert [query(request)["after"] for request in master.requests] == ["7.1.0", "7.1.1", "7.1.1", "7.1.2"]
+
+
+def test_a_feed_that_is_read_first_says_so_once_it_is_open(connect: Connect) -> None:
+    with Double(feed(b": titan\n\n", event("7.1.1", "job", {})), feed(event("7.1.2", "job", {}))) as master:
+        client = connect(url=master.url)
+        told = follow(client._transport, "events", {}, None, read_first=True)
+        assert next(told) == {"id": "", "kind": "resync"}
+        assert len(master.requests) == 1, "it is open: what comes from now on is not missed"
+        assert [next(told)["id"], next(told)["id"]] == ["7.1.1", "7.1.2"], "and that is said only once"
 
 
 def test_a_feed_cut_before_its_first_event_says_that_some_may_be_missing(connect: Connect) -> None:
