@@ -1,11 +1,13 @@
 """Clusters shared by the acceptance tests, one for each set of flags."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster, port_is_free
+from tests.acceptance.examples import Model
 from titan_sdk import TitanClient
 
 PAGE_PORT = 9090
@@ -32,6 +34,16 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The examples' cluster: plain, as their READMEs have it."""
     home = tmp_path_factory.mktemp("examples-home")
     yield from _living(Cluster(home, "--port", "0", "--slots", str(EXAMPLES_SLOTS)))
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with Model() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
-"""Run an example as its README says."""
+"""Run an example as its README says, with a stand-in for a language model where it wants one."""
 
+import json
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -45,3 +48,27 @@ class Example:
 def run(cluster: Cluster, script: str, *arguments: str, **environ: str) -> tuple[int, str]:
     """Return its exit code and all it printed, both streams."""
     return Example(cluster, script, *arguments, **environ).ended()
+
+
+class Model(ThreadingHTTPServer):
+    """A stand-in for a language model: it answers with what it was given, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), ModelHandler)
+        self.answer = ""
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class ModelHandler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        model = self.server
+        assert isinstance(model, Model)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        model.asked.append((self.path, self.headers["Authorization"], body))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"choices": [{"message": {"content": model.answer}}]}).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass

@@ -1,17 +1,12 @@
 """The healer mends by its rules alone, asks a model when there is one, and never says that what fails is well."""
 
-import json
 import shutil
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.examples import EXAMPLES, run
+from tests.acceptance.examples import EXAMPLES, Model, run
 
 SHARED = """class Stack:
     items = []
@@ -32,40 +27,7 @@ UNKNOWN = """import this_module_is_nowhere
 print(this_module_is_nowhere.answer())
 """
 MENDED = 'print("forty-two")\n'
-
-
-class Model(ThreadingHTTPServer):
-    """A stand-in for a language model: it answers with what it was given, and keeps what it was asked."""
-
-    def __init__(self, answer: str) -> None:
-        super().__init__(("127.0.0.1", 0), ModelHandler)
-        self.answer = answer
-        self.asked: list[tuple[str, str, dict[str, Any]]] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class ModelHandler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        model = self.server
-        assert isinstance(model, Model)
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        model.asked.append((self.path, self.headers["Authorization"], body))
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"choices": [{"message": {"content": model.answer}}]}).encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def model() -> Iterator[Model]:
-    with Model(f"Here it is:\n```python\n{MENDED}```\nGood luck!") as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+ANSWER = f"Here it is:\n```python\n{MENDED}```\nGood luck!"
 
 
 @pytest.fixture
@@ -102,6 +64,7 @@ def test_two_faults_of_one_script_are_mended_by_rules_and_the_original_stays(
 def test_a_model_is_asked_first_and_its_answer_is_tested(
     examples: Cluster, folder: Path, tmp_path: Path, model: Model
 ) -> None:
+    model.answer = ANSWER
     (folder / "lost.py").write_text(UNKNOWN)
     (folder / "lost.expected").write_text("forty-two\n")
     environ = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-1", "OPENAI_MODEL": "small"}

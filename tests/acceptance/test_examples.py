@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.cluster import Cluster, JoinedWorker
 from tests.acceptance.conftest import EXAMPLES_SLOTS
-from tests.acceptance.examples import EXAMPLES, WAIT_S, Example, run
+from tests.acceptance.examples import EXAMPLES, WAIT_S, Example, Model, run
 from titan_sdk import TitanJob
 
 
@@ -80,3 +80,77 @@ def test_every_example_has_a_readme_and_a_line_in_the_index() -> None:
         if list(folder.rglob("*.py")):
             assert (folder / "README.md").is_file(), folder
             assert f"({folder.name}/README.md)" in index, folder
+
+
+def test_nightly_pipeline_trains_on_the_worker_that_offers_gpu(examples: Cluster) -> None:
+    worker = JoinedWorker(examples.home, examples.url, "trainer", "--capability", "GPU").wait_connected()
+    try:
+        code, said = run(examples, "nightly_pipeline/submit.py")
+    finally:
+        worker.stop()
+    assert code == 0, said
+    assert "train_model COMPLETED on trainer" in said
+    assert re.search(r"^measured \d{2,} modules$", said, re.MULTILINE)
+    assert re.search(r"^R squared on rows that it had not seen: -?\d\.\d\d$", said, re.MULTILINE)
+    assert re.search(r"^model: \{'weights': \[", said, re.MULTILINE)
+
+
+AREA = '''def area(side: float) -> float:
+    """Return the area of a square."""
+    return side * side
+'''
+CHECK = """def check(x):
+    if x < 0:
+        raise ValueError(x)
+    return x
+
+
+def _hidden():
+    pass
+"""
+SOURCE = {"shapes/area.py": AREA, "bare.py": CHECK, "broken.py": "def (:\n"}
+
+
+def test_doc_generator_writes_a_page_for_each_file(examples: Cluster, tmp_path: Path) -> None:
+    for name, text in SOURCE.items():
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_text(text)
+    out = tmp_path / "pages.md"
+    code, said = run(examples, "doc_generator/generate.py", str(tmp_path / "tree"), "--out", str(out))
+    assert code == 0, said
+    assert "3 pages" in said
+    pages = out.read_text()
+    assert "## area(side: float) -> float\n\nReturn the area of a square." in pages
+    assert "## check(x)\n\nReturns `x` and raises `ValueError`." in pages
+    assert "_hidden" not in pages
+    assert "# broken.py\n\nIt cannot be read as Python" in pages
+    with examples.client() as client:
+        fanned = client.list_runs(name="document tree")[0]
+        assert [job["id"] for job in fanned.jobs] == ["page_0", "page_1", "page_2", "collect"]
+
+
+def test_doc_generator_has_a_model_write_when_there_is_one(examples: Cluster, tmp_path: Path, model: Model) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "bare.py").write_text(SOURCE["bare.py"])
+    model.answer = "# bare.py\n\nChecks a number."
+    out = tmp_path / "pages.md"
+    environ = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-1", "OPENAI_MODEL": "small"}
+    code, said = run(examples, "doc_generator/generate.py", str(tmp_path / "tree"), "--out", str(out), **environ)
+    assert code == 0, said
+    assert "Checks a number." in out.read_text()
+    path, key, body = model.asked[0]
+    assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer sk-1", "small")
+    assert "raise ValueError(x)" in body["messages"][0]["content"]
+
+
+def test_yaml_diamond_runs_from_the_command_line(examples: Cluster) -> None:
+    path = str(EXAMPLES / "yaml_diamond" / "diamond.yaml")
+    assert examples.titan("validate", path).returncode == 0
+    done = examples.titan("submit", path, "--follow")
+    assert done.returncode == 0, done.stderr
+    with examples.client() as client:
+        newest = client.list_runs(name="diamond", limit=1)[0]
+        assert {job["id"]: job["state"] for job in newest.jobs} == dict.fromkeys(
+            ("fetch", "letters", "words", "compare"), "COMPLETED"
+        )
+        assert len(newest.logs("compare").splitlines()) == 5
