@@ -121,6 +121,7 @@ class TestShow:
         run.wait(WAIT_S)
         told = lines_of(titan("show", "-f", run.id, "--json"))
         assert [each["job"]["id"] if each["kind"] == "job" else each["state"] for each in told] == ["bad", "FAILED"]
+        assert "0 of 101 jobs completed, 1 failed, 100 cancelled\n" in titan("show", "-f", run.id).err
 
 
 class TestRetry:

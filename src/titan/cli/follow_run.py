@@ -122,6 +122,9 @@ def _close(out: Output, master: Master, named: Named, seen: Followed) -> None:
     run = seen.run
     took = tenths(between_s(run["started_at"] or run["created_at"], run["ended_at"]) or 0.0)
     label = named.short
+    if not seen.is_small:
+        counts = [f"{run['jobs'][word]} {word}" for word in ("failed", "dead", "cancelled") if run["jobs"][word]]
+        out.talk(", ".join([f"{run['jobs']['completed']} of {run['jobs']['total']} jobs completed", *counts]))
     if run["state"] == "COMPLETED":
         out.talk(f"{label} COMPLETED in {took}")
         return
