@@ -43,7 +43,7 @@ def test_s25_a_name_that_is_none_is_taken_nowhere(master: Master, name: str) -> 
         ("/runs", {"name": "n", "jobs": [job({"job_id": "a", "parents": [name]})]}),
         ("/runs", {"name": "n", "jobs": [job({"job_id": "a", "script": name or "x"})]}),
         ("/tokens", {"name": "t", "role": "worker", "worker": name}),
-        ("/workers/enrol", {"name": name}),
+        ("/workers/enrol", {"name": name, "sha256": "0" * 64}),
     ]
     for path, body in bodies:
         answer = master.post(path, body)
@@ -124,7 +124,7 @@ def test_s31_what_would_run_elsewhere_stays_text_in_every_field(master: Master, 
             ("/runs", {"name": "n", "jobs": [job({"job_id": "a", "env": {"A": text}, "requirement": ["NOWHERE"]})]}),
             ("/runs", {"name": "n", "jobs": [job("a")], "blobs": {text: packed}}),
             ("/tokens", {"name": text[:90], "role": text}),
-            ("/workers/enrol", {"name": text}),
+            ("/workers/enrol", {"name": text, "sha256": "0" * 64}),
         ]
         for path, body in bodies:
             assert master.post(path, body).status < 500, (path, body)

@@ -167,4 +167,4 @@ def test_s53_the_limits_are_far_above_what_one_client_asks() -> None:
     assert limits.store_writes_per_s_max >= 3 * 1_422
     assert limits.store_reads_per_s_max >= 2 * 3_607
     assert limits.submits_per_s_max >= 1_000
-    assert limits.link_messages_per_s_max >= 10_000
+    assert limits.link_messages_per_s_max >= 50_000

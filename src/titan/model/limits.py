@@ -52,7 +52,7 @@ class Limits:
     store_reads_per_s_max: int = 10_000
     log_reads_per_s_max: int = 2_000
     requests_per_s_max: int = 5_000
-    link_messages_per_s_max: int = 20_000
+    link_messages_per_s_max: int = 50_000
     wait_s_max: float = 25.0
     events_ring_max: int = 10_000
     page_rows_max: int = 1_000
