@@ -222,6 +222,39 @@ IDS = [
     Request("POST", "/runs/@last/cancel", b"x=1", "form", {"Content-Type": "text/plain"}),
 ]
 
+BYTES = {"Content-Type": "application/octet-stream"}
+
+
+def put(query: str, names: str) -> Request:
+    return Request("PUT", f"/artifacts{query}", b"a", names, BYTES)
+
+
+ARTIFACTS = [
+    put("?key=k", "name"),
+    put("?key=&name=n", "0 characters"),
+    put("?key=" + "k" * 513 + "&name=n", "513"),
+    put("?key=a%00b&name=n", "\\x00"),
+    put("?key=%E2%80%AEk&name=n", "\\u202e"),
+    put("?key=k&name=", "0 characters"),
+    put("?key=k&name=..", "'..'"),
+    put("?key=k&name=a%2Fb", "'a/b'"),
+    put("?key=k&name=n&sha256=abc", "'abc'"),
+    put("?key=k&name=n&sha256=" + "0" * 64, "0" * 64),
+    get("/artifacts?limit=0", "0"),
+    get("/artifacts/versions", "key"),
+    get("/artifacts/versions?key=nope", "'nope'"),
+    get("/artifacts/content", "key="),
+    get("/artifacts/content?key=a&name=b", "name="),
+    get("/artifacts/content?key=nope", "'nope'"),
+    get("/artifacts/content?name=nope", "'nope'"),
+    get("/artifacts/content?key=nope&version=x", "'x'"),
+    get("/artifacts/content?key=nope&version=-1", "-1"),
+    get("/artifacts/content?key=nope&version=9", "version 9"),
+    Request("DELETE", "/artifacts?key=nope", None, "'nope'"),
+    Request("DELETE", "/artifacts?key=nope&version=2", None, "version 2"),
+    Request("POST", "/artifacts?key=nope", b"", "PUT"),
+]
+
 STORE = [
     post("/store/get", b"", "empty"),
     post("/store/get", {}, "'key'"),

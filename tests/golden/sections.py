@@ -19,6 +19,7 @@ def sections(master: RealMaster, folder: Path) -> list[Section]:
         Section("submission", lambda: requests.entries(master, requests.SUBMISSIONS)),
         Section("ids", lambda: requests.entries(master, requests.IDS)),
         Section("store", lambda: requests.entries(master, requests.STORE)),
+        Section("artifacts", lambda: requests.entries(master, requests.ARTIFACTS)),
         Section("wire", lambda: frames.entries(master)),
         Section("sdk", lambda: calls.entries(master, fresh("sdk"))),
         Section("cli", lambda: lines.entries(master, fresh("cli"), lines.CLI)),

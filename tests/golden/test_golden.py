@@ -13,7 +13,7 @@ from tests.golden.process import RealMaster
 from tests.golden.sections import sections
 from tests.golden.table import TEXTS, Section, read, written
 
-NAMES = ("submission", "ids", "store", "wire", "sdk", "cli", "config", "start")
+NAMES = ("submission", "ids", "store", "artifacts", "wire", "sdk", "cli", "config", "start")
 INPUTS_MIN = 150
 ROUNDS = 3
 GROWTH_BYTES_MAX = 20 * 1024 * 1024
@@ -72,7 +72,7 @@ def test_each_text_has_a_code_says_what_next_and_nothing_of_ours(name: str) -> N
 
 def test_the_master_grows_by_less_than_20_mb_over_all_of_them(master: RealMaster) -> None:
     def ask_all() -> None:
-        for bad in (requests.SUBMISSIONS, requests.IDS, requests.STORE):
+        for bad in (requests.SUBMISSIONS, requests.IDS, requests.STORE, requests.ARTIFACTS):
             assert list(requests.entries(master, bad))
         assert list(frames.entries(master))
 

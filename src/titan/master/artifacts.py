@@ -119,7 +119,10 @@ class Artifacts:
             async for piece in _gathered(body):
                 await self._run(lambda piece=piece: self._files.add(incoming, piece))  # type: ignore[misc]
             if sha256 is not None and incoming.hash.hexdigest() != sha256:
-                raise Invalid(f"the body does not have the SHA-256 {sha256}: it was damaged on its way, or has changed")
+                raise Invalid(
+                    f"the body does not have the SHA-256 {sha256}: it was damaged on its way, or has changed",
+                    hint="send it again, when nothing writes to the file any more",
+                )
             return await self._kept(incoming)
         except TimeoutError:
             raise Invalid(f"nothing arrived for {STALLED_S:g} s: send it again") from None
