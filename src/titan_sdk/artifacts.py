@@ -254,7 +254,7 @@ def _target(save_path: str | os.PathLike[str] | None, name: str) -> str:
 
 def _key(key: str) -> str:
     if not isinstance(key, str):
-        raise Invalid(f"{type(key).__name__} is no type of a key or name", hint="give it as text")
+        raise Invalid(f"{key!r} is no key or name: it is of type {type(key).__name__}", hint="give it as text")
     return key
 
 

@@ -286,13 +286,13 @@ def _tell_unknown(pipeline: Pipeline, key: Node, value: Node, job_id: str) -> No
     name = key.text
     if name in LATER:
         if value.text not in _NOT_SET.get(name, ()):
-            message = f"{name}: {LATER[name]} are not available in this version; leave {name} out"
+            message = f"{name}: {LATER[name]}, not available in this version; leave {name} out"
             pipeline.tell(message, key.place, job_id, name, "unsupported")
         return
     if name in TOP:
         message = f"{name} belongs to the pipeline: put it above jobs:, without indentation"
     else:
-        near = pipeline.near(name, lambda: [*JOB, *LATER]) or _near_other(name) or _ALL_FIELDS
+        near = _near_other(name) or pipeline.near(name, lambda: [*JOB, *LATER]) or _ALL_FIELDS
         message = f"{shown(name)} is not a field of a job{near}"
     pipeline.tell(message, key.place, job_id, name)
 

@@ -103,7 +103,7 @@ def _type(field: str, node: Node) -> str:
     if text in TYPES_OF_JOB:
         return TYPES_OF_JOB[text]
     if text in TYPES_LATER:
-        message = f"{field} {text}: {TYPES_LATER[text]} are not available in this version; leave the job out"
+        message = f"{field} {text}: {TYPES_LATER[text]}, not available in this version; leave the job out"
         raise Wrong(message, node.place, "unsupported")
     raise Wrong(f"{field} is {shown(text)}: give {' or '.join(TYPES)}", node.place)
 

@@ -175,7 +175,7 @@ TABLE = (
         "up --port 0",
         6,
         "titan: {cwd}/ok.py/home cannot be Titan's home: Not a directory\n"
-        "Next: choose a folder you may write to: TITAN_HOME=/folder titan up\n",
+        "Next: choose a folder that you may write to with TITAN_HOME\n",
         TITAN_HOME="{cwd}/ok.py/home",
     ),
     bad(

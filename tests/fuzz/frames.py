@@ -124,6 +124,7 @@ class FrameFuzzer:
         self.stop = stop
         self.found = Findings(answers={}, findings=[])
         self.fences: list[int] = []
+        self.fed = ""
 
     def run(self) -> Findings:
         found = self.found
@@ -143,12 +144,14 @@ class FrameFuzzer:
         return found
 
     def _feed(self) -> None:
-        """Give the links work: jobs that only they may run."""
+        """Give the links work, jobs that only they may run; what is left of the work before is cancelled."""
         jobs = [
             {"job_id": f"j{number}", "filename": "job.py", "requirement": ["fuzz"], "retries": number % 3}
             for number in range(4)
         ]
-        self.target.ask("POST", "/runs", {"name": "fuzz", "jobs": jobs})
+        if self.fed:
+            self.target.ask("POST", f"/runs/{self.fed}/cancel")
+        self.fed = self.target.ask("POST", "/runs", {"name": "fuzz", "jobs": jobs})["run"]["id"]
 
     def _case(self, sent: list[bytes | str]) -> str:
         draw = self.draw

@@ -16,7 +16,7 @@ from titan.model.wire import Grant, Hello, Renew, RenewAck, Started, decode_mast
 WAIT_S = 60.0
 # A server-side wait is as long as the random number says, up to this; nothing else is unusual.
 ENVIRON = {"TITAN_LIMIT_WAIT_S_MAX": "0.02", "TITAN_LIMIT_TOKENS_MAX": "1000000"}
-GROWTH_BYTES_MAX = 60 * 1024 * 1024
+GROWTH_BYTES_MAX = 40 * 1024 * 1024
 
 
 # A client that is cut while it sends says so in its own log.

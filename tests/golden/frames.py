@@ -66,6 +66,7 @@ LATER: list[tuple[Any, str]] = [
     (after({"type": "started", "fence": 0}), "fence"),
     (after({"type": "output", "fence": 2**63, "offset": 0, "data": b""}), "fence"),
     (after({"type": "output", "fence": 1, "offset": -1, "data": b""}), "offset"),
+    (after({"type": "output", "fence": 1, "offset": 2**63 - 1, "data": b"x"}), "9223372036854775807"),
     (after({"type": "ended", "fence": 1}), "exit_code"),
     (after({"type": "ended", "fence": 1, "exit_code": 2**40}), "1"),
     (after({"type": "ended", "fence": 1, "exit_code": 0, "cause": "boredom"}), "cause"),

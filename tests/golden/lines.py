@@ -21,6 +21,18 @@ from titan.master.process import main as master_process
 MASTER = "titan.master"
 
 
+BAD_YAML = """\
+name: nightly
+jobs:
+- id: a
+  script: here.py
+  piority: 5
+- id: b
+  script: here.py
+  needs: [c]
+"""
+
+
 class Line(NamedTuple):
     """A command line, a part that the answer names, and variables."""
 
@@ -92,6 +104,35 @@ CLI = [
     line("worker --fingerprint abc", "fingerprint"),
     line("worker --token-file nowhere", "nowhere"),
     line("worker --timeout-max 0", "0"),
+    line("show nope", "'nope'"),
+    line("show first --limit 0", "0"),
+    line("retry nope", "'nope'"),
+    line("retry @last", "has not ended"),
+    line("retry @last nope", "has not ended"),
+    line("events --kind runs", "'runs'"),
+    line("events --count 0", "0"),
+    line("events --run nope", "'nope'"),
+    line("top --interval 0", "0"),
+    line("top --interval often", "'often'"),
+    line("submit nowhere.yml", "nowhere.yml"),
+    line("submit here.txt", "here.txt"),
+    line("submit bad.yml", "piority"),
+    line("validate nowhere.yml", "nowhere.yml"),
+    line("validate .", "."),
+    line("validate here.py", "here.py"),
+    line("validate bad.yml", "piority"),
+    line("validate alias.yml", "*jobs"),
+    line("graph nope", "'nope'"),
+    line("artifacts get nope", "'nope'"),
+    line("artifacts put k nowhere", "nowhere"),
+    line("artifacts rm nope", "'nope'"),
+    line("audit ls --limit 0", "0"),
+    line("completion tcsh", "'tcsh'"),
+    line("config ls extra", "extra"),
+    line("ps --profile nope", "nope"),
+    line("ps --url ftp://x", "--url"),
+    line("ps --token-file nowhere", "nowhere"),
+    line("ps --ca nowhere.pem --url https://127.0.0.1:1", "nowhere.pem"),
 ]
 CONFIG = [
     line("ps", "TITAN_URL", TITAN_URL="ftp://x"),
@@ -140,6 +181,8 @@ def prepare(folder: Path) -> socket.socket:
     """Fill `folder` with files and homes that are no good; return what holds a port."""
     (folder / "here.txt").write_text("no script")
     (folder / "here.py").write_text("print('ok')")
+    (folder / "bad.yml").write_text(BAD_YAML)
+    (folder / "alias.yml").write_text("name: x\njobs: &jobs\n- *jobs\n")
     (folder / "shared").mkdir()
     (folder / "shared").chmod(0o777)
     token = "a" * 64
@@ -165,7 +208,8 @@ def entries(master: RealMaster, folder: Path, lines: list[Line]) -> Iterator[Ent
         words = {"taken": port, "cwd": str(folder), "home": str(master.home), "url": master.url}
         masks = {"port": port, "next port": str(int(port) + 1)} | words
         for each in lines:
-            set_now = {"TITAN_HOME": str(master.home), "TITAN_URL": master.url} | each.env
+            config = {"XDG_CONFIG_HOME": "{cwd}/config"}
+            set_now = {"TITAN_HOME": str(master.home), "TITAN_URL": master.url} | config | each.env
             shown = " ".join([*(f"{name}={value}" for name, value in each.env.items()), f"titan {each.words}"])
             code, said = _run(each.words, words, set_now)
             text = f"exit {code}\n{said}"

@@ -137,6 +137,7 @@ SUBMISSIONS = [
     with_field("-1", affinity_wait_s=-1),
     with_field("-1", retries=-1),
     with_field("301", retry_backoff_s=301),
+    with_field("000...", retries=10**400),
     with_field("0.0", timeout_s=0),
     with_field("'1h'", timeout_s="1h"),
     with_field("29", lease_s=29),

@@ -135,7 +135,7 @@ def test_what_is_not_available_is_refused_by_name_when_it_is_set() -> None:
     assert LATER == LATER_AT_MASTER
     for field, feature in LATER.items():
         assert messages(f"{ONE}    {field}: 5\n") == [
-            f"{field}: {feature} are not available in this version; leave {field} out"
+            f"{field}: {feature}, not available in this version; leave {field} out"
         ]
     assert only("    port: 0\n    is_archive: false\n    max_wait_seconds: 172800\n").port == 0
 

@@ -26,6 +26,7 @@ COMMANDS = (
     "config", "completion",
 )  # fmt: skip
 
+_LEAST = re.compile(r"is not in the range x>=([0-9.]+)\.")
 _RANGE = re.compile(r"is not in the range ([0-9.]+)<=x<=([0-9.]+)\.")
 # Words that people bring from other tools; anything else is compared letter by letter.
 SYNONYMS = {
@@ -140,6 +141,7 @@ def _plain(message: str) -> str:
     message = message.replace("is not a valid float range.", "is no number.").replace(
         " is not a valid float.", "is no number."
     )
+    message = _LEAST.sub(lambda found: f"is out of range: give {_end(found[1])} or more.", message)
     return _RANGE.sub(lambda found: f"is out of range: give {_end(found[1])} to {_end(found[2])}.", message)
 
 

@@ -162,7 +162,7 @@ def _shape_problems(raw: object) -> list[Problem]:
     for key, value in raw.items():
         field = str(key)
         if field in LATER:
-            message = f"{field}: {LATER[field]} are not available in this version; leave {field} out"
+            message = f"{field}: {LATER[field]}, not available in this version; leave {field} out"
             found.append(Problem(code="unsupported", message=message, job_id=label, field=field))
         elif field not in _TYPES:
             message = f"{shown(field)} is not a field of a job: leave it out, or use one of {', '.join(_TYPES)}"
@@ -221,7 +221,8 @@ def _range_problem(
     if low <= value <= high:
         return None
     limit = high_is if value > high else low_is if value < low else ""
-    return f"{field} is {value}: give {low:.12g} to {high:.12g}" + (f" ({change(limit)})" if limit else "")
+    found = shown_value(value) if isinstance(value, int) else f"{value}"
+    return f"{field} is {found}: give {low:.12g} to {high:.12g}" + (f" ({change(limit)})" if limit else "")
 
 
 def _args_problem(args: tuple[str, ...]) -> str | None:
