@@ -35,6 +35,8 @@ class TitanJob:
     env: environment variables of the job.
     reap: reap orphans below the job's main process, so that its ``os.wait()`` sees its own children only.
 
+    warm: ``False``: an interpreter of its own, although the worker could start it warm.
+
     The others belong to features that come later; the Master refuses them, by name, when they are set.
     Example::
 
@@ -66,7 +68,7 @@ class TitanJob:
         env: Mapping[str, str] | None = None,
         affinity_wait_s: float = 60.0,
         reap: bool = False,
-        warm: Any = None,
+        warm: bool = True,
         inputs: Any = None,
         outputs: Any = None,
         secrets: Any = None,

@@ -204,6 +204,7 @@ JOB = {
         Field("on_lost", "`retry` or `fail`", "`retry`", _on_lost),
         Field("env", "mapping of text", "none", _env),
         Field("reap", "true or false", "`false`", truth_of),
+        Field("warm", "true or false", "`true`", truth_of),
     )
 }
 NAME_OF = {field.job_field: field.name for field in JOB.values()}
@@ -217,6 +218,5 @@ LATER = {
     "secrets": "secrets",
     "python": "a job's own interpreter",
     "packages": "a job's own packages",
-    "warm": "warm starts",
 }
 TOP = ("name", "version", "project", "jobs")

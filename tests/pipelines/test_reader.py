@@ -64,13 +64,14 @@ def test_every_field_reaches_the_job() -> None:
     on_lost: fail
     env: {DEBUG: no, RATE: 1.10, EMPTY: ""}
     reap: yes
+    warm: no
 """
     job = only(text)
     assert vars(job) == vars(
         TitanJob(
             "extract", "extract.py", args=["--name", "Ada L"], parents=[], requirement=["GPU", "HIGH_MEM"], priority=5,
             delay=2000, affinity=True, affinity_wait_s=30, retries=2, retry_backoff_s=0.5, timeout_s=60, lease_s=90,
-            on_lost="fail", env={"DEBUG": "no", "RATE": "1.10", "EMPTY": ""}, reap=True,
+            on_lost="fail", env={"DEBUG": "no", "RATE": "1.10", "EMPTY": ""}, reap=True, warm=False,
         )
     )  # fmt: skip
     assert set(JOB) - {"id", "file"} == {line.split(":")[0].strip() for line in text.splitlines() if line}

@@ -26,7 +26,7 @@ def test_every_call_is_on_the_page() -> None:
 def test_every_field_of_a_job_that_works_is_on_the_page() -> None:
     text = inspect.getdoc(TitanJob) or ""
     works = set(vars(TitanJob("j", "f.py"))) - {
-        "port", "is_archive", "hitl_message", "max_wait_seconds", "warm", "inputs", "outputs", "secrets", "python",
+        "port", "is_archive", "hitl_message", "max_wait_seconds", "inputs", "outputs", "secrets", "python",
         "packages",
     }  # fmt: skip
     assert {name for name in works if name not in text} == set()

@@ -52,7 +52,7 @@ def test_defaults_are_those_of_the_master() -> None:
     default = JobSpec("j", "f.py")
     job = TitanJob("j", "f.py")
     for field in ("job_type", "priority", "affinity", "affinity_wait_s", "retries", "retry_backoff_s", "timeout_s",
-                  "lease_s", "on_lost", "reap"):  # fmt: skip
+                  "lease_s", "on_lost", "reap", "warm"):  # fmt: skip
         assert getattr(job, field) == getattr(default, field), field
 
 
@@ -60,12 +60,13 @@ def test_every_field_arrives() -> None:
     spec = read(
         job_type="TASK", args=["-v"], parents=("a", "b"), priority=7, delay=1500, affinity=True,
         requirement=["GPU", "x"], retries=3, retry_backoff_s=2.5, timeout_s=9, lease_s=90, on_lost="fail",
-        env={"A": "1"}, affinity_wait_s=5, reap=True,
+        env={"A": "1"}, affinity_wait_s=5, reap=True, warm=False,
     )  # fmt: skip
     assert json.loads(msgspec.json.encode(spec)) == {
         "job_id": "j", "filename": "f.py", "job_type": "TASK", "args": ["-v"], "parents": ["a", "b"], "priority": 7,
         "delay_ms": 1500, "affinity": True, "requirement": ["GPU", "x"], "retries": 3, "retry_backoff_s": 2.5,
         "timeout_s": 9.0, "lease_s": 90, "on_lost": "fail", "env": {"A": "1"}, "affinity_wait_s": 5.0, "reap": True,
+        "warm": False,
     }  # fmt: skip
 
 

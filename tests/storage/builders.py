@@ -36,7 +36,7 @@ def attempt_values(fence: int = 1, job_id: str = "extract", run_id: str = RUN, *
         "fence": fence, "run_id": run_id, "job_id": job_id, "generation": 1, "attempt": 1, "worker": "w1",
         "incarnation": "i1", "boot_id": "b1", "state": AttemptState.ASSIGNED, "lease_s": 60, "lease_until_ms": None,
         "granted_ms": 2_000, "started_ms": None, "ended_ms": None, "exit_code": None, "signal": 0, "cause": "",
-        "log_bytes": 0,
+        "log_bytes": 0, "start": "",
     }  # fmt: skip
     assert set(values) == set(AttemptRow.__struct_fields__)
     return values | given

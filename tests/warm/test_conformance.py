@@ -1,14 +1,12 @@
 """A script cannot tell a warm start from a fresh one: what it prints, its exit code and its files are the same."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.warm.scripts import SCRIPTS
-from tests.warm.starting import WarmLauncher
-from tests.worker.test_as_without import files, plain
+from tests.warm.starting import WarmLauncher, both_ways
 
 
 @pytest.fixture(scope="module")
@@ -16,23 +14,6 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmLauncher]
     launcher = WarmLauncher(tmp_path_factory.mktemp("launcher"))
     yield launcher
     launcher.close()
-
-
-def both_ways(launcher: WarmLauncher, folder: Path, script: str) -> list[tuple[int, str, object, object]]:
-    """Return exit code, output, files made and files left in the working folder, of a fresh start and of a warm one."""
-    seen = []
-    for warm in (False, True):
-        place = folder / "place"
-        place.mkdir()
-        out = folder / "out"
-        out.mkdir()
-        (place / "job.py").write_text(script)
-        code, said = launcher.run(place, str(out), warm=warm)
-        left = sorted(path.name for path in place.rglob("*"))
-        seen.append((code, re.sub("0x[0-9a-f]+", "0x", plain(said)), files(out), left))
-        place.rename(folder / f"place-{warm}")
-        out.rename(folder / f"out-{warm}")
-    return seen
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

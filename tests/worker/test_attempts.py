@@ -41,7 +41,7 @@ class Recorder:
 
     pid = 0
 
-    def __init__(self, on_report: Callable[[Report], None], on_gone: Callable[[], None], recording: int) -> None:
+    def __init__(self, on_report: Callable[..., None], on_gone: Callable[[], None], recording: int, _: object) -> None:
         self.on_report = on_report
         self.on_gone = on_gone
         self.recording = recording
@@ -322,7 +322,7 @@ def test_an_end_is_told_after_its_log_and_before_the_clean_up(monkeypatch: pytes
     async def story(here: Bench) -> None:
         here.grant(1)
         here.report(frames.STARTED, 1, a=4242)
-        assert await here.next(Started) == Started(1, 5)
+        assert await here.next(Started) == Started(1, 5, "exec: the worker was started without warm starts")
         here.report(frames.ENDED, 1, a=9, b=frames.CAUSE_LEASE)
         ended = await here.next(Ended)
         line = "[titan] killed: no contact with the Master, lease of 60 s\n"

@@ -114,8 +114,23 @@ class ListsCommand(click.Command):
 
 
 def worker_options(function: Function) -> Function:
-    """Give a command the options that say what a worker offers: --slots, --capability, --no-general."""
+    """Give a command the options that say what a worker offers: --slots, --capability and the like.
+
+    It is called with `warm`, the words for a worker's command line.
+    """
+
+    @functools.wraps(function)
+    def with_warm(*args: Any, preload: str | None, no_warm: bool, **given: Any) -> Any:
+        return function(*args, warm=_warm_words(preload, no_warm), **given)
+
     for option in (
+        click.option("--no-warm", is_flag=True, help="Start every job with an interpreter of its own."),
+        click.option(
+            "--preload",
+            metavar="A,B",
+            callback=_modules,
+            help="Modules that jobs find imported, so that they start at once.",
+        ),
         click.option("--no-general", is_flag=True, help="Take only jobs that require one of the capabilities."),
         click.option(
             "--capability",
@@ -129,8 +144,22 @@ def worker_options(function: Function) -> Function:
             "--slots", type=click.IntRange(1, 1024), metavar="N", help="Jobs at a time; one for each CPU unless said."
         ),
     ):
-        function = option(function)
-    return function
+        with_warm = option(with_warm)
+    return with_warm
+
+
+def _modules(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    for name in value.split(",") if value else ():
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise click.BadParameter(f"{name!r} is not the name of a module, like numpy or scipy.linalg")
+    return value
+
+
+def _warm_words(preload: str | None, no_warm: bool) -> list[str]:
+    """Return what a worker's command line says of --preload and --no-warm."""
+    if preload and no_warm:
+        raise click.UsageError("--preload is for warm starts, and --no-warm turns them off: give one of them")
+    return ["--no-warm"] if no_warm else ["--preload", preload] if preload else []
 
 
 def _tags(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

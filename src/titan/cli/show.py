@@ -112,7 +112,8 @@ def _show_job(out: Output, master: Master, named: Named) -> None:
         _facts(out, [("why", f"{explanation['reason']}: {explanation['message']}"), ("next", explanation["remedy"])])
     if attempts:
         out.table(
-            ("ATTEMPT", "STATE", "WORKER", "EXIT", "STARTED", "TIME", "WHY"), [_attempt_row(each) for each in attempts]
+            ("ATTEMPT", "STATE", "WORKER", "EXIT", "STARTED", "TIME", "START", "WHY"),
+            [_attempt_row(each) for each in attempts],
         )
         out.talk(f"its output: titan logs {named.label}")
 
@@ -142,7 +143,8 @@ def _attempt_row(attempt: Document) -> tuple[str, ...]:
     code = "" if attempt["exit_code"] is None else str(attempt["exit_code"])
     took = spoken(attempt["started_at"], attempt["ended_at"])
     started = attempt["started_at"] or ""
-    return str(attempt["attempt"]), attempt["state"], attempt["worker"], code, started, took, attempt["cause"]
+    how = attempt["start"]
+    return str(attempt["attempt"]), attempt["state"], attempt["worker"], code, started, took, how, attempt["cause"]
 
 
 def _facts(out: Output, facts: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> None:

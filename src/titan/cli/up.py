@@ -78,6 +78,7 @@ def command(
     slots: int | None,
     capabilities: tuple[str, ...],
     no_general: bool,
+    warm: list[str],
 ) -> int:
     """Start Titan here and keep it up until Ctrl+C.
 
@@ -120,7 +121,7 @@ def command(
     orphans = Orphans()
     orphans.adopt()
     shell = own_environment(os.environ)
-    worker = _worker_arguments(home, place.url, ca, slots, capabilities, no_general)
+    worker = (*_worker_arguments(home, place.url, ca, slots, capabilities, no_general), *warm)
     supervisor = Supervisor(
         Program("the Master", _master_arguments(home, place, files), MASTER_GRACE_S),
         [Program(f"worker {number + 1}", worker, WORKER_GRACE_S, shell) for number in range(workers)],

@@ -101,6 +101,7 @@ def start(
     slots: int | None,
     capabilities: tuple[str, ...],
     no_general: bool,
+    warm: list[str],
 ) -> None:
     """Run one worker here until Ctrl+C. It keeps trying while the Master is away."""
     if no_general and not capabilities:
@@ -134,6 +135,7 @@ def start(
     words += [word for tag in capabilities for word in ("--capability", tag)]
     words += [word for path in interpreters for word in ("--allow-interpreter", path)]
     words += ["--no-general"] if no_general else []
+    words += warm
     command_line = [sys.executable, "-P", "-m", "titan.worker", "--home", home, *words]
     environment = own_environment(os.environ, (pass_env or "").split(","))
     environment |= {ENROLMENT: enrolment} if enrolment else {}

@@ -174,7 +174,7 @@ class Dispatcher:
             worker=worker.name, incarnation=worker.incarnation, boot_id=worker.boot_id,
             state=AttemptState.ASSIGNED, lease_s=job.lease_s, lease_until_ms=None,
             granted_ms=memory.now.wall_ms, started_ms=None, ended_ms=None, exit_code=None, signal=0, cause="",
-            log_bytes=0, base_ms=memory.now.mono_ms, level=level_of(memory, job.run_id),
+            log_bytes=0, start="", base_ms=memory.now.mono_ms, level=level_of(memory, job.run_id),
         )  # fmt: skip
         memory.insert("attempts", attempt, COLUMNS)
         memory.hold(attempt)

@@ -168,11 +168,12 @@ class DrainWorker(msgspec.Struct, frozen=True):
 
 
 class AttemptStarted(msgspec.Struct, frozen=True):
-    """Handed to the launcher."""
+    """Handed to the launcher. `start` says how it begins, in the worker's words."""
 
     worker: str
     incarnation: str
     fence: int
+    start: str = ""
 
 
 class AttemptReturned(msgspec.Struct, frozen=True):

@@ -301,12 +301,12 @@ class WorkerLink:
         """A predecessor of this process had begun it; what its log lacks and `ended` follow at once."""
         self._attempts[fence] = _Attempt(handed=True, started=True)
 
-    def started(self, fence: int, at_ms: int) -> None:
-        """It runs, or ran. `at_ms` is wall time; what comes after the first word of it is not news."""
+    def started(self, fence: int, at_ms: int, start: str = "") -> None:
+        """It runs, or ran. `at_ms` is wall time, `start` says how; what comes after the first word is not news."""
         attempt = self._attempts[fence]
         if not attempt.started:
             attempt.started = True
-            self._say(Started(fence, at_ms))
+            self._say(Started(fence, at_ms, start))
 
     def returned(self, fence: int, reason: str) -> list[Order]:
         """It could not be started here, for no fault of its own."""

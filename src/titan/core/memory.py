@@ -342,13 +342,13 @@ class Memory:
         if worker is not None:
             worker.ahead.discard(attempt.fence)
 
-    def start_attempt(self, attempt: Attempt) -> None:
-        """Record that a living attempt was handed to its launcher."""
+    def start_attempt(self, attempt: Attempt, start: str) -> None:
+        """Record that a living attempt was handed to its launcher, and how it began."""
         if attempt.ahead:
             self.leave_ahead(attempt)
-        values = {"state": AttemptState.RUNNING, "started_ms": self.now.wall_ms}
+        values = {"state": AttemptState.RUNNING, "started_ms": self.now.wall_ms, "start": start}
         self.out.changes.append(Update("attempts", (attempt.fence,), {"state": attempt.state}, values))
-        attempt.state, attempt.started_ms = AttemptState.RUNNING, self.now.wall_ms
+        attempt.state, attempt.started_ms, attempt.start = AttemptState.RUNNING, self.now.wall_ms, start
 
     def close_attempt(self, attempt: Attempt, state: AttemptState, **values: Any) -> None:
         """End a living attempt: its row, its place in its run and on its worker."""

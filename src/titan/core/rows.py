@@ -79,7 +79,10 @@ class EdgeRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class AttemptRow(msgspec.Struct, gc=False):
-    """One try at a job. `lease_until_ms` is set only by an orderly stop of the Master (wall time)."""
+    """One try at a job. `lease_until_ms` is set only by an orderly stop of the Master (wall time).
+
+    `start`: how it began, in the worker's words, "" until it has.
+    """
 
     fence: int
     run_id: str
@@ -99,6 +102,7 @@ class AttemptRow(msgspec.Struct, gc=False):
     signal: int
     cause: str
     log_bytes: int
+    start: str
 
 
 class Snapshot(msgspec.Struct):

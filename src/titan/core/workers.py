@@ -156,7 +156,7 @@ class Workers:
         if attempt is not None and attempt.state == AttemptState.ASSIGNED:
             attempt.begun_ms = self.memory.now.mono_ms
             self.dispatcher.wanted = self.dispatcher.wanted or attempt.fence in self.memory.recalled
-            self._start(attempt)
+            self._start(attempt, event.start)
 
     def returned(self, event: AttemptReturned) -> None:
         """Given back unstarted: the attempt number is given back too."""
@@ -240,11 +240,11 @@ class Workers:
             return None
         return attempt
 
-    def _start(self, attempt: Attempt) -> None:
+    def _start(self, attempt: Attempt, start: str = "") -> None:
         if attempt.state != AttemptState.ASSIGNED:
             return
         wall_ms = self.memory.now.wall_ms
-        self.memory.start_attempt(attempt)
+        self.memory.start_attempt(attempt, start)
         job = self.memory.job_of(attempt)
         self.memory.move(job, JobEvent.START, started_ms=wall_ms)
         run = self.memory.runs[job.run_id]

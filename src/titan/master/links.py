@@ -287,7 +287,7 @@ class WorkerLinks:
             case Ended():
                 return report(AttemptEnded(name, incarnation, message, random.random()))  # noqa: S311
             case Started():
-                return report(AttemptStarted(name, incarnation, message.fence))
+                return report(AttemptStarted(name, incarnation, message.fence, message.start[:REASON_CHARS_MAX]))
             case Draining():
                 return report(WorkerDraining(name, incarnation))
             case Renew():

@@ -59,6 +59,7 @@ def job_view(row: JobRow) -> JobView:
         lease_s=spec.lease_s,
         on_lost=spec.on_lost,
         reap=spec.reap,
+        warm=spec.warm,
         env_names=tuple(spec.env),
         failures=row.failures,
         losses=row.losses,
@@ -86,4 +87,5 @@ def attempt_view(row: AttemptRow) -> AttemptView:
         signal=row.signal,
         cause=row.cause,
         log_bytes=row.log_bytes,
+        start=row.start,
     )

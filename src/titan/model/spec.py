@@ -43,6 +43,7 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     on_lost: OnLost = "retry"
     env: dict[str, str] = {}
     reap: bool = False
+    warm: bool = True
     source_path: str = ""
 
 
@@ -66,7 +67,6 @@ LATER = {
     "secrets": "secrets",
     "python": "a job's own interpreter",
     "packages": "a job's own packages",
-    "warm": "warm starts",
 }
 
 _TYPES: Mapping[str, Any] = {

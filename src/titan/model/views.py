@@ -82,6 +82,7 @@ class JobView(msgspec.Struct, frozen=True):
     lease_s: int
     on_lost: str
     reap: bool
+    warm: bool
     env_names: tuple[str, ...]
     failures: int
     losses: int
@@ -94,7 +95,10 @@ class JobView(msgspec.Struct, frozen=True):
 
 
 class AttemptView(msgspec.Struct, frozen=True):
-    """One try at a job. `granted_at`: given to its worker; `cause` says why the system ended it, if it did."""
+    """One try at a job. `granted_at`: given to its worker; `cause` says why the system ended it, if it did.
+
+    `start`: "warm", or "exec: " and why it was not started warm.
+    """
 
     attempt: int
     generation: int
@@ -108,6 +112,7 @@ class AttemptView(msgspec.Struct, frozen=True):
     signal: int
     cause: str
     log_bytes: int
+    start: str
 
 
 class AttemptList(msgspec.Struct, frozen=True):

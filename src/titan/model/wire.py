@@ -60,10 +60,14 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Started(msgspec.Struct, frozen=True, tag="started", gc=False):
-    """Worker: handed to the launcher; from here on a `Stop` ends a process."""
+    """Worker: handed to the launcher; from here on a `Stop` ends a process.
+
+    `start` says how: "warm", or "exec: " and why it was not warm.
+    """
 
     fence: Fence
     at_ms: int = 0
+    start: str = ""
 
 
 class Output(msgspec.Struct, frozen=True, tag="output", gc=False):

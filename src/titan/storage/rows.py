@@ -55,5 +55,5 @@ def attempt_row(r: Sequence[Any]) -> AttemptRow:
     """Return a row of the columns ATTEMPT as a struct."""
     return AttemptRow(
         r[0], intern(r[1]), r[2], r[3], r[4], intern(r[5]), intern(r[6]), intern(r[7]), _ATTEMPT_STATES[r[8]], r[9],
-        r[10], r[11], r[12], r[13], r[14], r[15], r[16], r[17],
+        r[10], r[11], r[12], r[13], r[14], r[15], r[16], r[17], intern(r[18]),
     )  # fmt: skip

@@ -207,6 +207,7 @@ attempts = Table(
     _col("signal", _Whole),
     _col("cause"),
     _col("log_bytes", _Whole),
+    _col("start"),
     _check("attempts", "state", _one_of("state", AttemptState)),
     _check("attempts", "ended", f"{LIVING} = (ended_ms IS NULL)"),
     _check("attempts", "running", "state <> 'RUNNING' OR started_ms IS NOT NULL"),

@@ -61,6 +61,13 @@ def _lent(text: str) -> int:
     return int(text)
 
 
+def _modules(text: str) -> tuple[str, ...]:
+    for name in text.split(","):
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise argparse.ArgumentTypeError(f"{name!r} is not the name of a module, like numpy or scipy.linalg")
+    return tuple(dict.fromkeys(text.split(",")))
+
+
 def _url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
@@ -86,6 +93,8 @@ def read_arguments(words: list[str]) -> Config:
     )
     parser.add_argument("--timeout-max", type=_seconds, metavar="SECONDS", help="no job runs longer")
     parser.add_argument("--lend-max", type=_lent, default=LENT_MAX, metavar="N", help="jobs beyond the slots")
+    parser.add_argument("--preload", type=_modules, default=(), metavar="A,B", help="modules that jobs find imported")
+    parser.add_argument("--no-warm", action="store_true", help="execute every job")
     parser.add_argument("--token-file", type=Path, help="HOME/token unless said")
     parser.add_argument("--parent-fd", type=int, default=-1, help="leave at the end of file of this descriptor")
     parser.add_argument("--ready-fd", type=int, default=-1, help="say so there once connected")
@@ -104,6 +113,7 @@ def read_arguments(words: list[str]) -> Config:
         token_file=given.token_file or given.home / "token",
         ca=given.ca,
         policy=Policy(tuple(dict.fromkeys(given.allow_interpreter)), given.timeout_max, given.lend_max),
+        preload=None if given.no_warm else given.preload,
         parent_fd=given.parent_fd,
         ready_fd=given.ready_fd,
     )

@@ -22,13 +22,14 @@ from titan.worker import endings
 from titan.worker.devices import Devices
 from titan.worker.environment import JobEnvironment, exact
 from titan.worker.launcher import frames
-from titan.worker.launcher.frames import Record, Renewed, Report, Start, Stop, boot_ms
+from titan.worker.launcher.frames import Ping, Record, Renewed, Report, Start, Stop, boot_ms
 from titan.worker.launcher.tree import kill_all_children
-from titan.worker.launching import LauncherProcess
+from titan.worker.launching import LauncherProcess, Warming
 from titan.worker.logs import Logs
 from titan.worker.outbox import Outbox
 from titan.worker.policy import Policy, grant_problem
 from titan.worker.scripts import ScriptGone, Scripts
+from titan.worker.warmth import WARM, Warmth
 from titan.worker.workspace import Workspaces, command
 
 # A machine that cannot start a job offers its slot again after this long, not at once.
@@ -37,6 +38,8 @@ COPIED_AT_ONCE_BYTES = 64 * 1024
 FOLDER_MS_AT_ONCE = 20
 LAUNCHER_PAUSE_S = 0.2
 LAUNCHER_LEAVES_S = 5.0
+# In turns of this worker, so that time in which it slept itself does not count.
+UNANSWERED_MAX = 12
 # Of attempts that are refused each is told up to here, then one in so many: a Master may send them without end.
 REFUSALS_SAID = 100
 REFUSALS_EACH = 1_000
@@ -44,7 +47,10 @@ NO_SPEC = JobSpec(job_id="", filename="")
 
 
 class Attempts:
-    """The attempts of one worker. `changed` is called when there may be something to send."""
+    """The attempts of one worker. `changed` is called when there may be something to send.
+
+    `preload` are modules that jobs shall find imported; None: no job is started warm.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class Attempts:
         policy: Policy,
         changed: Callable[[], None],
         say: Callable[[str], None],
+        preload: tuple[str, ...] | None = None,
     ) -> None:
         self._link = link
         self._logs = logs
@@ -71,6 +78,10 @@ class Attempts:
         self._python = python
         self._limits = limits
         self._policy = policy
+        self._preload = preload
+        self._warmth = Warmth({})
+        self._starts: dict[int, str] = {}
+        self._unanswered = 0
         self._refusals = 0
         self._changed = changed
         self._say = say
@@ -122,6 +133,7 @@ class Attempts:
     def tend_record(self) -> None:
         """Note that this worker lives, and have its record hold what it must and not much more; every few seconds."""
         self._outbox.alive()
+        self._ask_launcher()
         if change := self._outbox.renewed():
             number, descriptor = change
             self._launcher.send(Record(number), descriptor)
@@ -239,7 +251,9 @@ class Attempts:
         argv = [exact(word) for word in command(spec, workdir, self._python)]
         env = self._environment.of(grant, spec, workdir, shared, self._devices.visible(fence))
         timeout_ms = round(spec.timeout_s * 1000) if spec.timeout_s else 0
-        start = Start(fence, exact(workdir), argv, env, timeout_ms, term_ms, kill_ms, spec.reap)
+        self._starts[fence] = self._warmth.start_of(spec, env, workdir)
+        warm = self._starts[fence] == WARM
+        start = Start(fence, exact(workdir), argv, env, timeout_ms, term_ms, kill_ms, spec.reap, warm)
         self._launcher.send(start, writing)
 
     def _give_back(self, fence: int, reason: str) -> None:
@@ -264,17 +278,21 @@ class Attempts:
 
     def _report(self, report: Report) -> None:
         fence = report.fence
+        if report.kind == frames.ALIVE:
+            self._unanswered = 0
+            return
         if report.kind == frames.SWITCHED:
             self._outbox.switched(fence, done=not report.a)
             return
         self._outbox.heard(report)
         if report.kind == frames.STARTED:
-            self._link.started(fence, report.at_ms)
+            self._link.started(fence, report.at_ms, self._starts.get(fence, ""))
             self._changed()
             return
         end = endings.named(self._specs[fence], report)
         if end is None:
             del self._specs[fence]
+            self._starts.pop(fence, None)
             self._clean(fence)
             self._give_back(fence, f"it cannot be started here: {os.strerror(report.a)}")
             return
@@ -283,6 +301,7 @@ class Attempts:
     def _finish(self, ended: Ended, line: str) -> None:
         self._link.started(ended.fence, ended.at_ms)
         del self._specs[ended.fence]
+        self._starts.pop(ended.fence, None)
         self._devices.forget(ended.fence)
         self._logs.finish(ended.fence, line, lambda total: self._over(ended, line, total))
 
@@ -339,11 +358,45 @@ class Attempts:
         self._launcher = self._new_launcher()
 
     def _new_launcher(self) -> LauncherProcess:
-        launcher = LauncherProcess(self._report, self._launcher_gone, self._outbox.descriptor)
+        self._unanswered = 0
+        warming = None
+        if self._preload is not None:
+            environ = self._environment.of_launcher()
+            warming = Warming(environ, self._preload, lambda names, problem: self._warmed(environ, names, problem))
+        launcher = LauncherProcess(self._report, self._launcher_gone, self._outbox.descriptor, warming)
         self._outbox.launched(launcher.pid)
+        if warming is None:
+            self._take_orders(launcher)
+        return launcher
+
+    def _warmed(self, environ: dict[str, str], names: list[str], problem: str) -> None:
+        """The new launcher can be forked into jobs, or cannot: then with fewer modules, or it only executes."""
+        if not problem:
+            self._warmth = Warmth(environ, names, self._preload or (), "")
+            self._take_orders(self._launcher)
+            return
+        if self._preload:
+            self._say(f"{', '.join(self._preload)} cannot be preloaded: {problem}")
+            self._preload = ()
+        else:
+            self._say(f"no job is started warm here: {problem}")
+            self._preload = None
+            self._warmth = Warmth({}, problem=f"no warm starts here: {problem}")
+        self._launcher = self._new_launcher()
+
+    def _take_orders(self, launcher: LauncherProcess) -> None:
         launcher.send(Renewed(self._link.answered_ms))
         self._launcher_ready.set()
-        return launcher
+
+    def _ask_launcher(self) -> None:
+        """Ask the launcher whether it lives; one that has not answered so often is ended, and its jobs are lost."""
+        if not self._launcher_ready.is_set():
+            return
+        if self._unanswered == UNANSWERED_MAX:
+            self._say("the launcher does not answer")
+            self._launcher.kill()
+        self._unanswered += 1
+        self._launcher.send(Ping())
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

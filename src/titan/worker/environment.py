@@ -40,6 +40,11 @@ class JobEnvironment:
         self._ca = ca
         self._site = str(site)
 
+    def of_launcher(self) -> dict[str, str]:
+        """Return what a warm launcher is started with: what every job has, and nothing that `pass_env` names."""
+        base = {name: self._base[name] for name in self._base if name in PASSED or name.startswith(PASSED_PREFIX)}
+        return base | {"PYTHONPATH": self._site}
+
     def of(self, grant: Grant, spec: JobSpec, workdir: str, shared: str, devices: str | None = None) -> list[bytes]:
         """Return "NAME=value" entries, exact bytes, for one attempt.
 

@@ -56,7 +56,7 @@ class Config(msgspec.Struct, frozen=True):
 
     `urls` are addresses of one Master, `ca` is whom to trust there (a file, a fingerprint, "" for the system). `name`
     "": the first free HOST-N. `has_credential`: the token is its own, so a Master that refuses it wants it no more.
-    Descriptors: -1 for none.
+    `preload`: modules that jobs find imported; None: every job is executed. Descriptors: -1 for none.
     """
 
     home: Path
@@ -69,6 +69,7 @@ class Config(msgspec.Struct, frozen=True):
     ca: str = ""
     has_credential: bool = False
     policy: Policy = Policy()
+    preload: tuple[str, ...] | None = ()
     parent_fd: int = -1
     ready_fd: int = -1
 
@@ -160,6 +161,7 @@ class Worker:
             config.policy,
             changed=self._changed,
             say=self.say,
+            preload=config.preload,
         )
         for ended in ends:
             self._attempts.settle(ended)

@@ -106,7 +106,6 @@ def take_place(server: Server, argv: list[bytes], env: dict[bytes, bytes]) -> No
                 os.close(int(name))
             except OSError:
                 continue  # the one that listed them
-    server.place.show(argv, [name + b"=" + value for name, value in env.items()])
     _libc.clearenv()
     os.environ._data.clear()  # type: ignore[attr-defined]
     for key, value in {**env, **server.added}.items():
@@ -117,7 +116,6 @@ def take_place(server: Server, argv: list[bytes], env: dict[bytes, bytes]) -> No
     sys.argv = words[1:]
     sys.path.insert(0, os.path.dirname(os.path.realpath(words[1])))
     sys.path_importer_cache.pop("", None)
-    sys.path_importer_cache.pop(server.source, None)
     for module in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[module]
     _streams()

@@ -12,11 +12,13 @@ START = 1
 STOP = 2
 RENEWED = 3
 RECORD = 4
+PING = 5
 
 STARTED = 1
 NOT_STARTED = 2
 ENDED = 3
 SWITCHED = 4
+ALIVE = 5
 
 CAUSE_NONE = 0
 CAUSE_CANCELLED = 1
@@ -34,6 +36,7 @@ _START = struct.Struct("<BQQQQ??II")
 _STOP = struct.Struct("<BQBI")
 _RENEWED = struct.Struct("<BQ")
 _RECORD = struct.Struct("<BQ")
+_PING = struct.Struct("<B")
 _REPORT = struct.Struct("<BQiiIQ")
 REPORT_BYTES = _REPORT.size
 
@@ -105,8 +108,16 @@ class Record:
         self.number = number
 
 
+class Ping:
+    """Are you there? Answered by ALIVE."""
+
+    __slots__ = ()
+
+
 class Report:
-    """What became of `fence`. SWITCHED: `fence` is the number of a `Record`, `a` the errno if that did not succeed.
+    """What became of `fence`. ALIVE answers a `Ping`.
+
+    SWITCHED: `fence` is the number of a `Record`, `a` the errno if that did not succeed.
 
     STARTED: `a` is the pid. NOT_STARTED: `a` is the errno, `b` the stage. ENDED: `a` is the status as
     `waitpid` gave it, `b` the cause, `killed` how many processes it left behind that had to be killed.
@@ -124,7 +135,7 @@ class Report:
         self.at_ms = at_ms
 
 
-Order = Start | Stop | Renewed | Record
+Order = Start | Stop | Renewed | Record | Ping
 
 
 def encode_order(order: Order) -> bytes:
@@ -149,6 +160,8 @@ def encode_order(order: Order) -> bytes:
         body = _STOP.pack(STOP, order.fence, order.cause, order.grace_ms)
     elif isinstance(order, Record):
         body = _RECORD.pack(RECORD, order.number)
+    elif isinstance(order, Ping):
+        body = _PING.pack(PING)
     else:
         body = _RENEWED.pack(RENEWED, order.at_ms)
     return _LENGTH.pack(len(body)) + body
@@ -174,6 +187,8 @@ def _decode(body: bytes) -> Order:
         return Renewed(_RENEWED.unpack(body)[1])
     if kind == RECORD:
         return Record(_RECORD.unpack(body)[1])
+    if kind == PING:
+        return Ping()
     _, fence, timeout_ms, lease_term_ms, lease_kill_ms, reap, warm, argc, envc = _START.unpack_from(body)
     texts = []
     at = _START.size

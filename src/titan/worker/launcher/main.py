@@ -20,7 +20,7 @@ import time
 from titan.worker.launcher import frames, record, tree
 from titan.worker.launcher.become import Become, Program
 from titan.worker.launcher.bootclock import BootTimer
-from titan.worker.launcher.frames import Record, Report, Start, Stop, boot_ms
+from titan.worker.launcher.frames import Ping, Record, Report, Start, Stop, boot_ms
 from titan.worker.launcher.oom import OomCounter
 from titan.worker.launcher.server import Server, Unfit
 from titan.worker.launcher.spawn import Spawner, become_subreaper, read_failure
@@ -59,9 +59,12 @@ class Job:
 
 
 class Launcher:
-    """Serves one worker over the socket `control`; `recording` is the descriptor of its record, -1 for none."""
+    """Serves one worker over the socket `control`; `recording` is the descriptor of its record, -1 for none.
 
-    def __init__(self, control: int, recording: int = -1) -> None:
+    `server`: what it was prepared for, so that its forks can become jobs.
+    """
+
+    def __init__(self, control: int, recording: int = -1, server: Server | None = None) -> None:
         self._recording = recording
         self._control = _socket.socket(fileno=control)
         self._control.setblocking(False)
@@ -76,7 +79,7 @@ class Launcher:
         self._ended: list[Job] = []
         self._strays: dict[int, list[Job]] = {}
         self._renewed_ms = 0
-        self._spawner = Spawner()
+        self._spawner = Spawner(server)
         self._oom = OomCounter()
         self._timer = BootTimer()
         self._poll = select.epoll()
@@ -148,6 +151,8 @@ class Launcher:
             job = self._living.get(order.fence)
             if job is not None:
                 self._stop(job, order.cause, order.grace_ms)
+        elif isinstance(order, Ping):
+            self._report(frames.ALIVE, 0, 0, 0)
         else:
             self._renewed_ms = max(self._renewed_ms, order.at_ms)
 
@@ -338,7 +343,7 @@ class Launcher:
 
     def _report(self, kind: int, fence: int, a: int, b: int, killed: int = 0) -> None:
         report = Report(kind, fence, a, b, killed, time.time_ns() // 1_000_000)
-        if kind != frames.SWITCHED and self._recording >= 0:
+        if kind not in (frames.SWITCHED, frames.ALIVE) and self._recording >= 0:
             record.append(self._recording, record.of_report(report))
         self._reports += frames.encode_report(report)
 
@@ -366,9 +371,7 @@ class Launcher:
         tree.kill_all_children()
 
 
-def main(
-    control: int, recording: int = -1, telling: int = -1, preload: list[str] | None = None, source: str = ""
-) -> Program | None:
+def main(control: int, recording: int = -1, telling: int = -1, preload: list[str] | None = None) -> Program | None:
     """Run a launcher for the worker at the other end of `control`; `recording` is its record, -1 for none.
 
     With `telling` it is a warm one: it imports `preload`, and writes there which modules jobs find imported, a line
@@ -384,15 +387,18 @@ def main(
     server = None
     if telling >= 0:
         try:
-            server = Server(preload or [], source)
+            server = Server(preload or [])
             said = "\n".join(server.names())
         except Unfit as unfit:
             said = f"!{unfit}"
-        with open(telling, "w", encoding="utf-8", errors="backslashreplace") as told:
-            told.write(f"{said}\n")
+        try:
+            with open(telling, "w", encoding="utf-8", errors="backslashreplace") as told:
+                told.write(f"{said}\n")
+        except BrokenPipeError:
+            return None  # its worker is gone, and no job was begun
         if server is None:
             return None
-    launcher = Launcher(control, recording)
+    launcher = Launcher(control, recording, server)
     gc.collect()
     gc.disable()
     gc.freeze()

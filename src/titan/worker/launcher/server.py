@@ -10,10 +10,12 @@ import ctypes
 import gc
 import importlib
 import os
+import select
 import sys
 
 from titan.worker.launcher import place
 
+PREPARE_S = 120
 CHECK_S = 20
 _MINE = "titan"
 
@@ -25,18 +27,15 @@ class Unfit(Exception):
 class Server:
     """What a fork needs to know of the interpreter it came from. `modules` are those a job finds imported."""
 
-    def __init__(self, preload: list[str], source: str) -> None:
-        self.source = source
+    def __init__(self, preload: list[str]) -> None:
+        # So long it may take; then nobody waits for it, also when its worker is gone.
+        _die_in(PREPARE_S)
         self.environ = _initial_environ()
         # What the interpreter set by itself when it began (its locale), it would set in a job as well.
         self.added = {name: value for name, value in os.environb.items() if self.environ.get(name) != value}
-        self.main_names = [name for name in sys.modules["__main__"].__dict__ if name.startswith("__")]
         own = _own_sitecustomize()
         if own:
             raise Unfit(f"{own} runs at each start of Python here")
-        for path in ("", source):
-            if path in sys.path:
-                sys.path.remove(path)
         try:
             self.place = place.Place()
         except OSError as error:
@@ -49,6 +48,7 @@ class Server:
             raise Unfit(f"a preloaded module keeps {len(left)} files or sockets open")
         self.modules = frozenset(sys.modules)
         self._check_fork()
+        _die_in(0)
 
     def names(self) -> list[str]:
         """Return the top-level modules that a job must not have one of its own of."""
@@ -66,11 +66,14 @@ class Server:
         if pid == 0:
             code = 1
             try:
-                _die_in(CHECK_S)
                 gc.collect()
                 code = 0 if _threads() == 1 else 2
             finally:
                 os._exit(code)
+        watch = os.pidfd_open(pid)
+        if not select.select([watch], [], [], CHECK_S)[0]:
+            os.kill(pid, 9)
+        os.close(watch)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status == 2:
             raise Unfit("a fork of it has more than one thread")
@@ -79,7 +82,7 @@ class Server:
 
 
 def _die_in(seconds: int) -> None:
-    # SIGALRM's default action kills also a child that hangs in C.
+    # SIGALRM's default action also ends one that hangs in C. 0: never.
     ctypes.CDLL(None).alarm(seconds)
 
 

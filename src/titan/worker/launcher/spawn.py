@@ -12,6 +12,7 @@ import struct
 from titan.worker.launcher import shim
 from titan.worker.launcher.become import Become, reset_signals
 from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Start
+from titan.worker.launcher.server import Server
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -29,9 +30,10 @@ def become_subreaper() -> None:
 
 
 class Spawner:
-    """Forks jobs. Made once, when no signal handler but our own is set."""
+    """Forks jobs. Made once, when no signal handler but our own is set. Without `server` all are executed."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: Server | None = None) -> None:
+        self._server = server
         # exec keeps "ignored", so a job would inherit Python's SIGPIPE or a shell's nohup.
         self._ignored = [n for n in _EVERY_SIGNAL if _signal.getsignal(n) == _signal.SIG_IGN]
         self._empty = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -88,7 +90,8 @@ class Spawner:
             os.dup2(output, 2)
             os.chdir(order.cwd)
             env[b"TITAN_MAIN_PID"] = b"%d" % os.getpid()  # children cannot take themselves for the main process
-            if order.warm:
+            if order.warm and self._server is not None:
+                self._server.place.show(order.argv, [name + b"=" + value for name, value in env.items()])
                 reset_signals()
                 warm = True
                 return

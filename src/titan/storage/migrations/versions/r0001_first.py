@@ -191,6 +191,7 @@ def _attempts() -> None:
         sa.Column("signal", WHOLE, nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("log_bytes", WHOLE, nullable=False),
+        sa.Column("start", sa.Text(), nullable=False),
         sa.CheckConstraint(
             "(state = 'ASSIGNED' OR state = 'RUNNING' OR state = 'ENDED' OR state = 'RETURNED' OR state = 'LOST')",
             name="attempts_state",

@@ -1,0 +1,89 @@
+"""Which jobs a worker starts warm, what it says of the others, and what it does when it cannot."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.worker.conftest import StartWorker
+from tests.worker.double import MasterDouble
+from tests.worker.test_attempts import Bench, bench
+from titan.model.wire import CAUSE_LOST, Ended
+from titan.worker.attempts import UNANSWERED_MAX
+from titan.worker.launcher import frames
+from titan.worker.warmth import WARM
+
+SAYS = "import sys\nprint('decimal' in sys.modules, 'zipfile' in sys.modules)\n"
+
+
+def start_of(master: MasterDouble, fence: int) -> str:
+    master.end(fence)
+    return master.started[fence].start
+
+
+def test_a_python_file_starts_warm_and_another_does_not(master: MasterDouble, start_worker: StartWorker) -> None:
+    start_worker()
+    warm = master.grant("print('hello')\n")
+    assert start_of(master, warm) == WARM
+    shell = master.grant("#!/bin/sh\necho hello\n", filename="job.sh")
+    assert start_of(master, shell) == "exec: not a Python file"
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"warm": False}, "warm=False"),
+        ({"env": {"PYTHONHASHSEED": "0"}}, "PYTHONHASHSEED in its environment"),
+        ({"env": {"PYTHONPATH": "/x"}}, "PYTHONPATH in its environment"),
+        ({"env": {"OMP_NUM_THREADS": "1"}}, "OMP_NUM_THREADS in its environment"),
+        ({"env": {"MALLOC_ARENA_MAX": "1"}}, "MALLOC_ARENA_MAX in its environment"),
+        ({"env": {"HOME": "/elsewhere"}}, "HOME in its environment"),
+        ({"env": {"LC_ALL": "de_DE"}}, "LC_ALL in its environment"),
+        ({"filename": "contextlib.py"}, "contextlib.py stands in front of a module that is imported already"),
+    ],
+)
+def test_what_a_fork_could_not_be_is_executed_and_says_why(
+    master: MasterDouble, worker: object, spec: dict[str, object], why: str
+) -> None:
+    assert start_of(master, master.grant("print('hello')\n", **spec)) == f"exec: {why}"
+
+
+def test_preloaded_modules_are_there_and_their_variables_ask_for_a_fresh_start(
+    master: MasterDouble, start_worker: StartWorker
+) -> None:
+    start_worker("--preload", "decimal,zipfile")
+    assert master.run(SAYS)[1] == "True True\n"
+    assert start_of(master, master.grant(SAYS, env={"DECIMAL_MODE": "x"})) == "exec: DECIMAL_MODE in its environment"
+
+
+def test_a_preload_that_fails_is_said_and_done_without(master: MasterDouble, start_worker: StartWorker) -> None:
+    worker = start_worker("--preload", "decimal,no_such_module")
+    fence = master.grant(SAYS)
+    assert start_of(master, fence) == WARM
+    assert master.end(fence)[1] == "False False\n"
+    said = worker.close()
+    assert "decimal, no_such_module cannot be preloaded: import no_such_module: ModuleNotFoundError" in said
+
+
+def test_without_warm_starts_every_job_is_executed(master: MasterDouble, start_worker: StartWorker) -> None:
+    start_worker("--no-warm")
+    assert start_of(master, master.grant("print('hello')\n")) == "exec: the worker was started without warm starts"
+
+
+def test_a_launcher_that_does_not_answer_is_ended_and_its_jobs_are_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def story(here: Bench) -> None:
+        here.grant(1)
+        here.report(frames.STARTED, 1, a=4242)
+        for _ in range(2 * UNANSWERED_MAX):
+            here.attempts.tend_record()
+            here.report(frames.ALIVE, 0)
+        for _ in range(UNANSWERED_MAX):
+            here.attempts.tend_record()
+        assert not here.said
+        here.launcher.kill = here.launcher.on_gone
+        here.attempts.tend_record()
+        assert here.said[0] == "the launcher does not answer"
+        assert (await here.next(Ended)).cause == CAUSE_LOST
+
+    bench(monkeypatch, tmp_path, story)
