@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import measures
+from bench import measures, warm
 from bench.report import Figure, header, table
 
 Measure = Callable[[Path], list[Figure]]
 FULL: dict[str, Measure] = {
     "footprint": measures.footprint,
     "fanout": lambda folder: measures.fan_out(folder, 1_000),
+    "warm": lambda folder: warm.warm_starts(folder, 400),
     "chain": lambda folder: measures.chain_and_single(folder, 50),
     "store": lambda folder: measures.store(folder, 3_000),
     "start": measures.client_start,
@@ -22,6 +23,7 @@ FULL: dict[str, Measure] = {
 QUICK: dict[str, Measure] = {
     "footprint": measures.footprint,
     "fanout": lambda folder: measures.fan_out(folder, 100),
+    "warm": lambda folder: warm.warm_starts(folder, 100),
     "chain": lambda folder: measures.chain_and_single(folder, 10),
     "store": lambda folder: measures.store(folder, 300),
     "start": measures.client_start,

@@ -71,7 +71,7 @@ class TestShow:
     def test_a_job(self, cluster: Cluster, titan: Shell, failed: str) -> None:
         shown = titan("show", f"{failed}/first").stdout.decode()
         assert re.match(f"[0-9a-f]+/first   FAILED   {TIME}   exit 3, ", shown)
-        assert re.search(f"\n1  ENDED  [^ ]+  3  [0-9T:.Z-]+  {TIME}\n", shown), shown
+        assert re.search(f"\n1  ENDED  [^ ]+  3  [0-9T:.Z-]+  {TIME}  warm\n", shown), shown
         told = document(titan("show", f"{failed}/first", "--json"))
         assert (told["kind"], told["job"]["exit_code"], told["attempts"][0]["state"]) == ("job", 3, "ENDED")
         assert told["explanation"]["reason"] == "EXIT_CODE"
