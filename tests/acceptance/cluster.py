@@ -49,6 +49,7 @@ class Cluster:
         self.url = ""
         self.first_screen: dict[str, Any] = {}
         self._up: subprocess.Popen[str] | None = None
+        self._killed = 0
 
     def start(self) -> "Cluster":
         """Return once it says that it is ready. It leads a process group of its own, as under a shell."""
@@ -87,6 +88,14 @@ class Cluster:
         """kill -9 of everything that shares the process group."""
         os.killpg(self.pid, signal.SIGKILL)
         self.gone()
+
+    def kill_master(self) -> None:
+        """kill -9 of the Master, also when its predecessor was killed a moment ago and it has yet to say who it is."""
+        with self.client() as client:
+            while (pid := json.loads((self.home / "endpoint.json").read_text())["pid"]) == self._killed:
+                client.stats()
+        os.kill(pid, signal.SIGKILL)
+        self._killed = pid
 
     def stop(self) -> int:
         """Ctrl+C for a program: SIGTERM; return the exit code."""

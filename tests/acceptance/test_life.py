@@ -143,7 +143,7 @@ def test_a_killed_master_is_started_again_and_clients_do_not_notice(own_cluster:
     with own_cluster.client() as client:
         run = client.submit_job(TitanJob("waits", "w.py", script_content=WAITING, args=[ledger, told, may_go]))
         assert Path(told).read_text() == "running"
-        os.kill(json.loads((own_cluster.home / "endpoint.json").read_text())["pid"], signal.SIGKILL)
+        own_cluster.kill_master()
         client.store_put("after", "the kill")
         Path(may_go).write_text("go")
         assert run.wait(WAIT_S).status == "COMPLETED"

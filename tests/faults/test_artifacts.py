@@ -1,10 +1,7 @@
 """Artifacts while the network is cut in the middle of them and the Master is killed: whole, once, or not at all."""
 
 import hashlib
-import json
-import os
 import random
-import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,7 +100,7 @@ def test_f60_uploads_cut_at_any_byte_under_one_key_are_each_there_whole_and_once
             proxy.cut()
             cuts += 1
             if cuts == 1:
-                os.kill(json.loads((cluster.home / "endpoint.json").read_text())["pid"], signal.SIGKILL)
+                cluster.kill_master()
         for thread in threads:
             thread.join(JOIN_S)
             assert not thread.is_alive()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def test_i31_a_log_is_whole_and_in_order_though_the_master_is_killed_twice_meanw
         run = client.submit_job(TitanJob(job_id="thirds", filename=file, args=[str(told), str(may_go)]))
         for _ in range(2):
             assert told.read_text() == "written"
-            os.kill(json.loads((home / "endpoint.json").read_text())["pid"], signal.SIGKILL)
+            own_cluster.kill_master()
             may_go.write_text("go")
         assert run.wait(120).status == "COMPLETED"
         whole = "".join(f"{number:07d}\n" for number in range(5_000_000 // 8))
