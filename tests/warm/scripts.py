@@ -123,6 +123,11 @@ STANDARD = {
     "a daemon thread": (
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nprint('main')"
     ),
+    "a daemon thread that works": (
+        "import threading, time\nf = open(OUT + '/a', 'w')\nf.write('kept')\ndef work():\n    while True:\n"
+        "        time.sleep(0.0001)\n        len(str(os.getpid()))\nfor _ in range(4):\n"
+        "    threading.Thread(target=work, daemon=True).start()\ntime.sleep(0.05)\nsys.exit(5)"
+    ),
     "an executor at exit": (
         "from concurrent.futures import ThreadPoolExecutor as T\nT(1).submit(lambda: print('done in the pool'))"
     ),

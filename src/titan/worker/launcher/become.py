@@ -2,7 +2,7 @@
 
 A whole shutdown of the interpreter costs a fork more than all the rest. So it ends by the parts of one that a program
 can see: threads joined, atexit run, `__main__` and what was imported let go of and collected, files and streams
-flushed; then the process leaves at once.
+flushed; then the process leaves at once. With daemon threads it is a whole shutdown.
 """
 
 import _io
@@ -242,6 +242,10 @@ def finish(code: int, before: frozenset[str]) -> int:
             sys.modules["threading"]._shutdown()
         except BaseException as error:  # noqa: BLE001 - said, as the interpreter says it
             _say_ignored(error, sys.modules["threading"])
+    if code != INTERRUPTED and len(sys._current_frames()) > 1:
+        # Daemon threads must not see what follows; only the interpreter's own shutdown can hold them.
+        gc.unfreeze()
+        ctypes.pythonapi.Py_Exit(code & 0xFF)
     import atexit
 
     atexit._run_exitfuncs()
