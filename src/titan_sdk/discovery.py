@@ -6,7 +6,9 @@ and last `http://127.0.0.1:9090`. Token: the caller's, `TITAN_TOKEN`, the profil
 The home's token opens everything, so it goes to this machine's own loopback addresses and to the very URL that
 is recorded in the home, and nowhere else: a script that is given a foreign address must bring its own token. For the
 same reason a profile's token goes to the profile's addresses alone, and `TITAN_TOKEN` to none that only a project
-names: who clones a repository has not yet trusted it with a token.
+names: who clones a repository has not yet trusted it with a token. A project's loopback address counts as the home's
+own only where it would be asked anyway, since another user may listen at any other port; and a project's `ca` vouches
+for none of the person's own addresses, or whoever stands in between could be shown the token.
 Whom to trust: the caller's `ca=`, `TITAN_CA`, and each source for the addresses it names; a file of certificates,
 or a fingerprint (`titan_sdk.trust`). Otherwise the system's authorities.
 """
@@ -69,7 +71,7 @@ class Endpoint:
         if self.host in ("localhost", "::1"):
             return True
         parts = self.host.split(".")
-        return len(parts) == 4 and parts[0] == "127" and all(part.isdecimal() and part.isascii() for part in parts)
+        return len(parts) == 4 and parts[0] == "127" and all(_is_byte(part) for part in parts)
 
 
 class Finder:
@@ -190,10 +192,11 @@ class Finder:
         project, profile = self._settings()
         if profile.get("ca") and self._is_of_profile(endpoint):
             return profile.get("ca"), profile.origin
-        if endpoint.by_project and project.get("ca"):
-            return project.get("ca"), project.origin
         if recorded is not None and recorded.ca and _is_own(endpoint, recorded):
             return recorded.ca, recorded.origin
+        is_strange = endpoint.by_project and not self._is_of_profile(endpoint) and not _is_own(endpoint, recorded)
+        if is_strange and project.get("ca"):
+            return project.get("ca"), project.origin
         return "", ""
 
 
@@ -214,7 +217,16 @@ def _checked(token: str, origin: str) -> tuple[str, str]:
 
 
 def _is_own(endpoint: Endpoint, recorded: Endpoint | None) -> bool:
-    return endpoint.is_loopback or (recorded is not None and endpoint.url == recorded.url)
+    if recorded is not None and endpoint.url == recorded.url:
+        return True
+    if not endpoint.by_project:
+        return endpoint.is_loopback
+    asked = recorded or Endpoint("http", DEFAULT_HOST, DEFAULT_PORT, "the default")
+    return endpoint.is_loopback and asked.is_loopback and (endpoint.scheme, endpoint.port) == (asked.scheme, asked.port)
+
+
+def _is_byte(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and len(text) <= 3 and int(text) <= 255
 
 
 def home_folder(environ: Mapping[str, str]) -> str:

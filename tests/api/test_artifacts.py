@@ -182,6 +182,22 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert publish(master, "big", b"x" * LARGE).status == 200
 
 
+def test_the_loop_waits_for_no_file_that_is_being_deleted(own_master: Callable[..., Master]) -> None:
+    site = (master := own_master()).gate.site.artifacts  # type: ignore[attr-defined]
+    files = site._files
+    files.add(incoming := files.begin(), b"x")
+    content = artifacts.Content(*files.settle(incoming)[:1], 1, b"x")
+
+    async def settled() -> None:
+        site._settled(content)
+
+    with files._turn:  # as while a large file goes
+        master.run(settled())
+        assert files._waiting
+    kept(master)
+    assert not files._waiting
+
+
 def test_a_resent_publication_is_one_version(master: Master) -> None:
     key = {"Idempotency-Key": "publication-1"}
     path = "/artifacts?key=resent&name=r"

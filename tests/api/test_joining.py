@@ -202,6 +202,14 @@ def test_s16_an_enrolment_ends(master: Master) -> None:
         assert master.post("/workers/join-tokens", {"expires_s": expires_s}).status == 422
 
 
+def test_s16_a_token_of_another_role_is_no_enrolment_and_is_not_used_up(master: Master) -> None:
+    made = master.post("/tokens", {"name": "boss", "role": "admin"}).json
+    answer = enrol(master, "box-n", made["token"])
+    assert (answer.status, "no enrolment" in answer.json["detail"]) == (409, True)
+    assert master.get("/tokens", token=made["token"]).status == 200
+    assert enrol(master, "box-n").status == 201
+
+
 def test_s16_one_name_is_given_once(master: Master) -> None:
     token = credential(master, "box-b")
     second = invited(master)

@@ -85,8 +85,46 @@ def test_a_checkout_gets_no_token(tmp_path: Path, person: Path, project: Path) -
     assert found(tmp_path, TITAN_TOKEN="environ-token").token == "environ-token"
     (project / "titan.toml").write_text('url = "https://elsewhere:1"\nca = "theirs.pem"\n')
     assert found(tmp_path).ca == str(project / "theirs.pem"), "whom to trust there is the project's to say"
-    (project / "titan.toml").write_text('url = "http://127.0.0.1:7"\n')
-    assert found(tmp_path).token == "home-token", "as for any address of this machine"
+
+
+@pytest.mark.parametrize("environ", [{}, {"TITAN_TOKEN": "environ-token"}])
+def test_a_checkout_leads_to_no_other_port_of_this_machine(
+    tmp_path: Path, person: Path, project: Path, environ: dict[str, str]
+) -> None:
+    token = environ.get("TITAN_TOKEN", "home-token")
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "token").write_text("home-token")
+
+    def shown(url: str) -> str:
+        (project / "titan.toml").write_text(f'url = "{url}"\n')
+        return found(tmp_path, **environ).token
+
+    assert shown("http://localhost:9090") == token, "what is asked without the project too"
+    assert shown("http://127.0.0.1:7") == "", "another user of this machine may listen there"
+    (tmp_path / "home" / "endpoint.json").write_text('{"url": "http://127.0.0.1:7"}')
+    assert (shown("http://127.0.0.1:7"), shown("http://localhost:7")) == (token, token)
+    assert (shown("http://127.0.0.1:9090"), shown("https://127.0.0.1:7")) == ("", "")
+    assert found(tmp_path, "http://127.0.0.1:9090").token == "home-token", "a person may name any"
+
+
+def test_a_checkout_vouches_for_no_address_of_the_person(tmp_path: Path, person: Path, project: Path) -> None:
+    own = "https://own:9090"
+    (person / "config.toml").write_text('profile = "lab"\n' + PERSON.replace('ca = "lab.pem"\n', ""))
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "token").write_text("home-token")
+    (tmp_path / "home" / "endpoint.json").write_text(f'{{"url": "{own}", "ca": "own.pem"}}')
+    (project / "titan.toml").write_text(f'url = "{LAB} {own} https://elsewhere:1"\nca = "theirs.pem"\n')
+    lab, home, elsewhere = finder(tmp_path).endpoints()
+    assert (lab.token, lab.ca) == ("lab-token", "")
+    assert (home.token, home.ca) == ("home-token", "own.pem")
+    assert (elsewhere.token, elsewhere.ca) == ("", str(project / "theirs.pem"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.256", "127.0.0.0001", "127.0.0.1.evil", "127.1"])
+def test_a_name_that_looks_like_loopback_gets_no_token(tmp_path: Path, person: Path, project: Path, host: str) -> None:
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "token").write_text("home-token")
+    assert found(tmp_path, f"http://{host}:9090").token == ""
 
 
 def test_a_profile_s_token_goes_nowhere_else(tmp_path: Path, person: Path, project: Path) -> None:

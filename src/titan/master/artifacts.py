@@ -147,10 +147,13 @@ class Artifacts:
             self._settled(Content(sha256, 0, data))
 
     def _settled(self, content: Content) -> None:
-        """The database knows of it, or never will: then it goes."""
+        """The database knows of it, or never will: then it goes. The loop never waits for a file that is deleted."""
+        self._threads.submit(self._let_go, content)
+
+    def _let_go(self, content: Content) -> None:
         self._files.release(content.sha256)
         if content.data is None:
-            self._threads.submit(self._collect, content.sha256)
+            self._collect(content.sha256)
 
     def _collect_dropped(self, result: Any) -> None:
         if isinstance(result, list):

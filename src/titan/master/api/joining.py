@@ -61,7 +61,7 @@ async def enrol(request: Http) -> Enrolled:
         raise Invalid(problem)
     if not SHA256_PATTERN.fullmatch(body.sha256):
         raise Invalid(f"{shown(body.sha256, 80)} is not the SHA-256 of a credential: give 64 hex digits in lower case")
-    if who.worker or not who.token_id:
+    if not who.is_enrolment or not who.token_id:
         raise Conflict(f"this token is no enrolment: it is {who.worker or who.actor}'s own", hint=FRESH_LINE)
     engine.book.require_room(engine.limits.tokens_max)
     with engine.book.enrolling(body.name) as is_free:
