@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.warm.starting import WarmLauncher
+from titan.worker.warmth import Warmth
 
 AT_FORK = "import os\nos.register_at_fork(after_in_child={})\n"
 REFUSED = {
@@ -36,3 +37,38 @@ def test_a_module_with_a_thread_of_its_own_is_no_reason(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text("import threaded, threading\nprint(threading.active_count())")
     assert launcher.run(tmp_path) == (0, "1\n")
     launcher.close()
+
+
+def test_what_an_import_printed_is_in_no_job(tmp_path: Path) -> None:
+    text = "import ctypes, sys\nsys.stdout.write('half')\nctypes.CDLL(None).printf(b'of C')\n"
+    launcher = WarmLauncher(tmp_path, ("noisy",), modules={"noisy": text})
+    (tmp_path / "job.py").write_text("print('job')")
+    assert launcher.run(tmp_path) == (0, "job\n")
+    launcher.close()
+
+
+def test_what_an_import_did_to_the_environment_is_done_in_the_job(tmp_path: Path) -> None:
+    text = "import os\nos.environ.update(MADE='import', OWN='import')\nos.environ.pop('USER', 0)\n"
+    launcher = WarmLauncher(tmp_path, ("setter",), modules={"setter": text})
+    launcher.env["OWN"] = "job"
+    (tmp_path / "job.py").write_text("import os\nprint(*map(os.getenv, ('MADE', 'OWN', 'USER')))")
+    assert launcher.run(tmp_path) == (0, "import job None\n")
+    launcher.close()
+
+
+def test_the_random_state_of_torch_is_each_jobs_own(tmp_path: Path) -> None:
+    text = (
+        "import os\nclass Generator:\n    state = b'of the server'\n    def seed(self): self.state = os.urandom(16)\n"
+        "default_generator = Generator()\n"
+    )
+    launcher = WarmLauncher(tmp_path, ("torch",), modules={"torch": text})
+    (tmp_path / "job.py").write_text("import torch\nprint(torch.default_generator.state)")
+    said = {"b'of the server'\n", *(launcher.run(tmp_path)[1] for _ in range(2))}
+    launcher.close()
+    assert len(said) == 3
+
+
+def test_what_libraries_read_at_their_import_is_a_reason_only_where_something_is_preloaded() -> None:
+    entry = [b"HF_HOME=/data"]
+    assert Warmth({}, (), ("transformers",), "")._environment_problem(entry) == "HF_HOME in its environment"
+    assert not Warmth({}, (), (), "")._environment_problem(entry)

@@ -17,6 +17,8 @@ PREFIXES = (
     "PYTHON", "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "GOTO_", "BLIS_", "MKL_", "VECLIB_",
     "NUMEXPR_", "NPY_", "COVERAGE_", "COV_CORE_", "SETUPTOOLS_",
 )  # fmt: skip
+# Read when libraries are imported that others import: they count where anything is preloaded.
+PRELOAD_PREFIXES = ("HF_", "JAX_", "MPL", "OPENSSL_", "PYTORCH_", "TF_", "TORCH", "XDG_", "XLA_")
 # These may be set, but to what the launcher has.
 SAME = (b"HOME=", b"LANG=", b"LANGUAGE=", b"LC_", b"PYTHONPATH=")
 _MODULE_ENDS = (".py", ".pyc", ".so")
@@ -40,7 +42,9 @@ class Warmth:
         self._names = frozenset(names)
         entries = [exact(f"{name}={value}") for name, value in environ.items()]
         self._same = frozenset(entry for entry in entries if entry.startswith(SAME))
-        own = tuple(f"{name.partition('.')[0].upper()}_" for name in preload)
+        own = [f"{name.partition('.')[0].upper()}_" for name in preload]
+        if own:
+            own += PRELOAD_PREFIXES
         self._prefixes = tuple(prefix.encode() for prefix in (*PREFIXES, *own))
 
     def start_of(self, spec: JobSpec, env: list[bytes], workdir: str) -> str:

@@ -108,7 +108,7 @@ def take_place(server: Server, argv: list[bytes], env: dict[bytes, bytes]) -> No
                 continue  # the one that listed them
     _libc.clearenv()
     os.environ._data.clear()  # type: ignore[attr-defined]
-    for key, value in {**env, **server.added}.items():
+    for key, value in _environment(server, env).items():
         os.environb[key] = value
     time.tzset()
     words = [os.fsdecode(word) for word in argv]
@@ -121,6 +121,18 @@ def take_place(server: Server, argv: list[bytes], env: dict[bytes, bytes]) -> No
     _streams()
     _renew_modules()
     gc.enable()
+
+
+def _environment(server: Server, env: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return `env` with what the interpreter and its imports set, as they would have set it in the job."""
+    values = {**env, **server.added}
+    for name, (before, after) in server.reset.items():
+        if values.get(name) == before:
+            if after is None:
+                del values[name]
+            else:
+                values[name] = after
+    return values
 
 
 def _streams() -> None:
@@ -152,6 +164,9 @@ def _renew_modules() -> None:
         setattr(modules["tempfile"], "tempdir", None)  # noqa: B010 - its type has none
     if "numpy.random" in modules:
         modules["numpy.random"].seed()
+    generator = getattr(modules.get("torch"), "default_generator", None)
+    if generator is not None:
+        generator.seed()
     if "logging" in modules:
         log: Any = modules["logging"]
         log._startTime = time.time_ns() if isinstance(log._startTime, int) else time.time()

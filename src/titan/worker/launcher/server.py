@@ -41,12 +41,18 @@ class Server:
         except OSError as error:
             raise Unfit(f"this kernel does not let a process show its own command line ({error.strerror})") from error
         before = _descriptors()
+        environ = dict(os.environb)
         self._import("titan_sdk")
         for name in preload:
             self._import(name)
         if left := _descriptors() - before:
             raise Unfit(f"a preloaded module keeps {len(left)} files or sockets open")
         self.modules = frozenset(sys.modules)
+        # Name to its value before the imports and after them, None where there is none: jobs find the modules imported.
+        names = environ.keys() | os.environb.keys()
+        values = {name: (environ.get(name), os.environb.get(name)) for name in names}
+        self.reset = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+        _flush()
         self._check_fork()
         _die_in(0)
 
@@ -84,6 +90,14 @@ class Server:
 def _die_in(seconds: int) -> None:
     # SIGALRM's default action also ends one that hangs in C. 0: never.
     ctypes.CDLL(None).alarm(seconds)
+
+
+def _flush() -> None:
+    # What an import printed without the end of its line, every fork would print again.
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def _threads() -> int:
