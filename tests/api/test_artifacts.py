@@ -206,6 +206,18 @@ def test_a_resent_publication_is_one_version(master: Master) -> None:
     refused(master.put(path, b"other", headers=key), 409, "key_reused")
 
 
+def test_a_publication_that_is_resent_is_told_of_itself(master: Master) -> None:
+    def put(content: bytes, key: str) -> str:
+        answer = master.request("PUT", "/artifacts?key=twice&name=a", content, headers={"Idempotency-Key": key})
+        return str(answer.json["sha256"])
+
+    assert put(b"one", "told-1") == sha(b"one")
+    assert master.request("DELETE", "/artifacts?key=twice").status == 200
+    assert put(b"two", "told-2") == sha(b"two")
+    assert put(b"one", "told-1") == sha(b"one")
+    assert fetched(master, "twice").body == b"two"
+
+
 def test_a_job_publishes_as_itself_while_its_attempt_lives(master: Master) -> None:
     with Worker(master.port) as worker:
         run = master.submit(worker.job("maker"))

@@ -329,7 +329,16 @@ def test_a_retry_with_files_that_cannot_be(own_master: Callable[..., Master]) ->
     refused(retry(digest), 422, "file_not_found", "was not sent")
     assert master.put(f"/blobs/{digest}", content).status == 204
     refused(retry(digest), 413, "too_large", "3 jobs would run an edited file")
+    many = {"scripts": dict.fromkeys(("x", "y", "z"), digest)}
+    refused(master.post(f"/runs/{run}/retry", many), 413, "too_large", "3 edited files are named: at most 2")
     assert master.get(f"/runs/{run}").json["generation"] == 1
+
+
+def test_a_retry_names_no_more_jobs_than_a_run_has(own_master: Callable[..., Master]) -> None:
+    master = own_master(dag_jobs_max=2)
+    run = master.submit(waiting("a"))["id"]
+    refused(master.post(f"/runs/{run}/retry", {"job_ids": ["a"] * 3}), 413, "too_large", "3 jobs are named: at most 2")
+    refused(master.post(f"/runs/{run}/retry", {"job_ids": ["a"] * 2}), 409, "conflict", "has not ended")
 
 
 def test_a_completed_run_is_retried_only_by_name(master: Master) -> None:

@@ -19,7 +19,7 @@ from titan.core.rows import JobRow
 from titan.master.engine import Engine
 from titan.master.finding import run_now
 from titan.model.ids import SHA256_PATTERN, shown
-from titan.model.limits import change
+from titan.model.limits import Limits, change
 from titan.model.spec import decode_spec, encode_spec
 from titan.storage import queries
 from titan.storage.connection import Connection
@@ -33,6 +33,16 @@ class Prepared(msgspec.Struct, frozen=True):
 
     command: RetryRun
     specs: tuple[Update, ...] = ()
+
+
+def check_size(job_ids: Sequence[str], scripts: Mapping[str, str], limits: Limits) -> None:
+    """Raise Invalid for more names than any retry can have a use for: all of them are looked at on the loop."""
+    for what, named, kind in (("jobs", job_ids, "dag_jobs_max"), ("edited files", scripts, "submit_jobs_inline_max")):
+        most = getattr(limits, kind)
+        if len(named) > most:
+            raise Invalid(
+                f"{len(named)} {what} are named: at most {most} in one retry", code="too_large", hint=change(kind)
+            )
 
 
 async def prepared(

@@ -59,9 +59,10 @@ async def publish(
 
     made, result = await site.artifacts.publish(request.scope, request.receive, sha256, operation)
     version = int(done(result)[0])
-    # Others may have published so much meanwhile that it is gone.
     row = await engine.read(lambda connection: artifacts.find(connection, key, version))
-    return _view(row or _row(made, version))
+    # It may be gone since, and its number another's: the newest was deleted, and something published after that.
+    is_it = row is not None and (row.sha256, row.name) == (made.sha256, made.name)
+    return _view(row if row is not None and is_it else _row(made, version))
 
 
 @get("/artifacts", name="artifacts.list")

@@ -26,7 +26,7 @@ from titan.master.api.site import (
 )
 from titan.master.finding import find_run, must_own, run_in, run_now
 from titan.master.lending import asking
-from titan.master.retrying import opened, prepared
+from titan.master.retrying import check_size, opened, prepared
 from titan.master.show import job_view, run_view
 from titan.master.submission import Receiver
 from titan.master.turns import Turns
@@ -138,6 +138,7 @@ async def retry(request: Http, run: FromPath[str]) -> RunAnswer:
     """Open the next generation of an ended run: FAILED, DEAD and CANCELLED jobs, or those named, and what follows."""
     engine = engine_of(request)
     body: RetryBody = await json_body(request, _RETRY, RetryBody())
+    check_size(body.job_ids, body.scripts, engine.limits)
     row = await find_run(engine, run)
     mark = f"runs.retry {row.run_id} {sorted(body.job_ids)}"
     if body.scripts:
