@@ -6,6 +6,7 @@ import. It holds nothing a job must not have: no thread, no descriptor but its o
 What cannot be prepared raises `Unfit` with the reason, and jobs are executed as before.
 """
 
+import _thread
 import ctypes
 import gc
 import importlib
@@ -47,6 +48,9 @@ class Server:
             self._import(name)
         if left := _descriptors() - before:
             raise Unfit(f"a preloaded module keeps {len(left)} files or sockets open")
+        if started := _thread._count():
+            # Jobs would wait for what it does, and for the locks it had at the fork.
+            raise Unfit(f"a preloaded module starts {started} threads, which a fork would not have")
         self.modules = frozenset(sys.modules)
         # Name to its value before the imports and after them, None where there is none: jobs find the modules imported.
         names = environ.keys() | os.environb.keys()
