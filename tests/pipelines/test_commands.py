@@ -126,6 +126,13 @@ def test_lines_pass_a_lane_and_join_another() -> None:
     ]  # fmt: skip
 
 
+def test_jobs_that_do_not_wait_for_each_other_are_not_drawn_as_a_chain() -> None:
+    assert drawing({"a": [], "b": ["a"], "c": ["b"]}, {}) == ["● a", "● b", "● c"]
+    assert drawing({"a": [], "b": [], "c": []}, {}) == ["● a", "", "● b", "", "● c"]
+    parents = {"a": [], "b": ["a"], "c": ["a"], "d": [], "e": ["c", "d"]}
+    assert drawing(parents, {}) == ["● a", "├─╮", "● │ b", "  ● c", "● │ d", "╰─┤", "  ● e"]
+
+
 def test_every_job_and_every_edge_is_in_the_drawing() -> None:
     parents = {f"j{n}": [f"j{m}" for m in range(n) if (n * 7 + m * 3) % 5 == 0] for n in range(20)}
     rows = drawing(parents, {}, plain=True)

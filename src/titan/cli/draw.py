@@ -2,7 +2,8 @@
 
 Jobs come in an order in which every parent is before its children. Between two rows there are lanes, each leading to
 one job that is still to come; a job stands in its own lane, and from there a line goes to the lanes of its children.
-A lane that such a line only passes is drawn through it. With more lanes than a screen is wide the lines say nothing,
+A lane that such a line only passes is drawn through it. Two jobs right above each other are parent and child; a gap
+parts those that are not. With more lanes than a screen is wide the lines say nothing,
 so a wide DAG is a list of steps instead.
 """
 
@@ -62,13 +63,17 @@ def _rows(parents: Parents) -> Iterator[tuple[str | None, list[tuple[int, int]],
     """Yield (job or None for a row of lines alone, its cells, the lane of the job)."""
     children = _children(parents)
     lanes: list[str | None] = []
+    ended = -1
     for job in _order(parents, children):
         at = lanes.index(job) if job in lanes else _free(lanes, 0)
+        if at == ended:
+            yield None, [(3 if lane is not None else 0, 0) for lane in lanes], at
         lanes[at] = job
         yield job, [(3 if lane is not None else 0, 0) for lane in lanes], at
         before = list(lanes)
         lanes[at] = None
         touched = {_lane_of(child, lanes, at) for child in children[job]}
+        ended = -1 if touched else at
         if touched - {at}:
             yield None, _joined(before, lanes, at, touched), at
         while lanes and lanes[-1] is None:
