@@ -247,6 +247,10 @@ STANDARD = {
         "signal.SIGTERM)\n"
         "signal.pause()"
     ),
+    "a signal at the end": (
+        "import signal\nsignal.signal(signal.SIGTERM, lambda *a: sys.exit(13))\nclass A:\n    def __del__(self):\n"
+        "        self.kill(os.getpid(), 15)\na = A()\na.kill = os.kill"
+    ),
     "signal wait": (
         "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
         "signal.raise_signal(signal.SIGUSR1)\nprint(signal.sigwait([signal.SIGUSR1]))"

@@ -22,6 +22,7 @@ PLANTS = {
     "leaves at once": ("become", "            code = finish(code, before)\n", "", "unflushed file"),
     "files in cycles": ("become", "    _let_go(before)\n", "", "del at the end"),
     "atexit is lost": ("become", "    atexit._run_exitfuncs()\n", "", "atexit in reverse"),
+    "handlers outlive main": ("become", "    _drop_handlers()\n", "", "a signal at the end"),
     "C output is lost": ("become", "    _libc.fflush(None)\n", "", "unflushed C output"),
     "a descriptor is left": ("become", "if int(name) > 2:", "if int(name) > 1000:", "the next descriptor"),
     "another umask": ("become", AFTER, f"{AFTER}    os.umask(0o022)\n", "umask and session"),

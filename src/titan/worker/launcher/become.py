@@ -269,6 +269,7 @@ def finish(code: int, before: frozenset[str]) -> int:
     if sys.version_info >= (3, 12):
         sys.last_exc = None  # type: ignore[assignment]
     builtins.__dict__.pop("_", None)
+    _drop_handlers()
     _let_go(before)
     flushed = flushed and _flush_streams()
     _libc.fflush(None)
@@ -276,6 +277,13 @@ def finish(code: int, before: frozenset[str]) -> int:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         os.kill(os.getpid(), _signal.SIGINT)
     return code if flushed else FLUSH_FAILED
+
+
+def _drop_handlers() -> None:
+    # As the interpreter does: a handler must not run in what is taken apart.
+    for number in _signal.valid_signals():
+        if callable(_signal.getsignal(number)):
+            _signal.signal(number, _signal.SIG_DFL)
 
 
 def _let_go(before: frozenset[str]) -> None:
