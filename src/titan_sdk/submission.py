@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 JOBS_INLINE_MAX = 1_000
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
+_NOWHERE = "mend the name, or upload_file() puts it there"
 BROKEN: list[dict[str, str]] = [{}]
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -96,7 +97,7 @@ class Submission:
         return kind(
             found[0]["message"] if len(found) == 1 else f"the submission has {len(found)} problems; nothing was run",
             code=found[0].get("code") if len(found) == 1 else None,
-            hint=(error.hint if error else "") or ("upload_file() puts a file there" if kind is FileMissing else ""),
+            hint=(error.hint if error else "") or (_NOWHERE if kind is FileMissing else ""),
             problems=found,
             request_id=error.request_id if error else "",
         )

@@ -201,7 +201,7 @@ TABLE = (
         "run nope.py",
         125,
         "titan: 'nope.py' is neither on this disk ({cwd}/nope.py) nor, as 'nope.py', in the Master's registry\n"
-        "Next: upload_file() puts a file there\n",
+        "Next: mend the name, or upload_file() puts it there\n",
     ),
     bad(
         "run ok.py --nme Ada",

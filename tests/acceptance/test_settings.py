@@ -77,3 +77,9 @@ def test_a_wrong_setting_is_an_error_with_a_code(stranger: Path, in_profile: Cal
     assert (empty.returncode, b"the token file empty is empty" in empty.stderr) == (6, True)
     address = in_profile("ps", "--url", "gopher://x")
     assert (address.returncode, b"the address behind --url is not the URL" in address.stderr) == (6, True)
+
+
+def test_an_error_names_the_flag_that_was_given(in_profile: Callable[..., Done]) -> None:
+    away = in_profile("ps", "--url=http://127.0.0.1:1")
+    assert (away.returncode, b"at http://127.0.0.1:1 (from --url): Connection refused" in away.stderr) == (4, True)
+    assert b"Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish\n" in in_profile("completion").stderr

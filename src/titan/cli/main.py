@@ -15,7 +15,7 @@ import click
 from titan import __version__
 from titan.cli.exits import Exit, exit_of_error
 from titan.cli.output import safe, write_json
-from titan_sdk.errors import TitanError
+from titan_sdk.errors import TitanError, Unreachable
 
 COMMANDS = (
     "up", "down", "status", "doctor",
@@ -118,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(error: Exception, typed: list[str]) -> int:
     ours = typed[: typed.index("--")] if "--" in typed else typed
     debug = "--debug" in ours
+    if isinstance(error, Unreachable) and any(word.split("=")[0] == "--url" for word in ours):
+        error.message = error.message.replace("(from TITAN_URL)", "(from --url)")
     told = _told(error)
     # `titan run` passes the script's own code, so whatever is not the script's must stand apart from it.
     runs_a_script = [word for word in ours if not word.startswith("-")][:1] == ["run"]
@@ -136,6 +138,7 @@ def _report(error: Exception, typed: list[str]) -> int:
 
 def _plain(message: str) -> str:
     """Return click's words about a number as people say them."""
+    message = message.replace("Choose from:\n\t", "Choose from: ").replace(",\n\t", ", ")
     message = message.replace("is not a valid integer range.", "is no whole number.")
     message = message.replace("is not a valid integer.", "is no whole number.")
     message = message.replace("is not a valid float range.", "is no number.").replace(
