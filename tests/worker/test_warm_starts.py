@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.bench import Bench, bench
 from tests.worker.conftest import StartWorker
 from tests.worker.double import MasterDouble
-from tests.worker.test_attempts import Bench, bench
 from titan.model.wire import CAUSE_LOST, Ended
 from titan.worker.attempts import UNANSWERED_MAX
 from titan.worker.launcher import frames
@@ -77,11 +77,10 @@ def test_a_launcher_that_does_not_answer_is_ended_and_its_jobs_are_lost(
         here.report(frames.STARTED, 1, a=4242)
         for _ in range(2 * UNANSWERED_MAX):
             here.attempts.tend_record()
-            here.report(frames.ALIVE, 0)
+        here.launcher.hangs = True
         for _ in range(UNANSWERED_MAX):
             here.attempts.tend_record()
         assert not here.said
-        here.launcher.kill = here.launcher.on_gone
         here.attempts.tend_record()
         assert here.said[0] == "the launcher does not answer"
         assert (await here.next(Ended)).cause == CAUSE_LOST
