@@ -42,6 +42,13 @@ def test_what_an_import_printed_is_in_no_job(tmp_path: Path) -> None:
     launcher.close()
 
 
+def test_what_is_written_to_a_stream_that_a_module_kept_is_not_lost(tmp_path: Path) -> None:
+    launcher = WarmLauncher(tmp_path, ("keeper",), modules={"keeper": "import sys\nout = sys.stdout\n"})
+    (tmp_path / "job.py").write_text("import keeper\nkeeper.out.write('no end of line')")
+    assert launcher.run(tmp_path) == (0, "no end of line")
+    launcher.close()
+
+
 def test_what_an_import_did_to_the_environment_is_done_in_the_job(tmp_path: Path) -> None:
     text = "import os\nos.environ.update(MADE='import', OWN='import')\nos.environ.pop('USER', 0)\n"
     launcher = WarmLauncher(tmp_path, ("setter",), modules={"setter": text})

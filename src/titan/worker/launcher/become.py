@@ -49,6 +49,7 @@ def _type_of_unraisable() -> Any:
 
 
 _unraisable = _type_of_unraisable()
+_kept: list[Any] = []
 
 
 class Become(BaseException):
@@ -137,6 +138,8 @@ def _environment(server: Server, env: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 def _streams() -> None:
     """Make stdin, stdout and stderr anew: those of the server were made for other files."""
+    # A preloaded module may have kept it, and write there.
+    _kept.append(sys.stdout)
     errors = sys.stdin.errors or "strict"
     sys.stdin = sys.__stdin__ = _stream(0, "<stdin>", sys.stdin.encoding, errors)  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _stream(1, "<stdout>", "utf-8", "surrogateescape")  # type: ignore[misc]
@@ -316,7 +319,7 @@ def _clear(names: dict[str, Any]) -> None:
 
 def _flush_streams() -> bool:
     whole = True
-    for stream in {id(one): one for one in (sys.stdout, sys.__stdout__) if one is not None}.values():
+    for stream in {id(one): one for one in (sys.stdout, sys.__stdout__, *_kept) if one is not None}.values():
         whole = _flush(stream) and whole
     try:
         if sys.stderr is not None and not getattr(sys.stderr, "closed", False):
