@@ -108,6 +108,7 @@ class TestShow:
             said = process.communicate(timeout=WAIT_S)[1]
         assert process.returncode == 130
         assert f"titan show -f {run.id[:4]}" in said
+        assert "cancel" not in said, "who only looks on ends nothing"
         assert run.status == "RUNNING"
         gate.let_go()
         assert run.wait(WAIT_S).status == "COMPLETED"

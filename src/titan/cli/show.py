@@ -7,7 +7,7 @@ import click
 from titan.cli.ask import Document, Master, Named
 from titan.cli.exits import exit_of_state
 from titan.cli.follow_run import follow_run
-from titan.cli.interrupted import interrupted
+from titan.cli.interrupted import detached
 from titan.cli.options import common
 from titan.cli.output import Output, plural, spoken_s
 from titan.cli.tell import between_s, ending, say, spoken
@@ -47,7 +47,7 @@ def _follow(out: Output, master: Master, named: Named) -> int:
     try:
         return exit_of_state(follow_run(out, master, named)["state"])
     except KeyboardInterrupt:
-        return interrupted(out, master, named, f"titan show -f {named.short}")
+        return detached(out, named, f"titan show -f {named.short}")
 
 
 def _show_run(out: Output, master: Master, named: Named, limit: int) -> None:

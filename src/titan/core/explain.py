@@ -111,14 +111,14 @@ class Explainer:
         full, in_use = refusals.get(matching.IS_FULL, []), refusals.get(matching.NO_FREE_DEVICE, [])
         if not full and not in_use:
             if crowded := refusals.get(matching.IS_CROWDED, []):
-                message = f"many jobs of the {len(crowded)} workers that offer {needs} wait for runs below, slots lent"
+                message = f"many jobs of {_offering(len(crowded), needs)} wait for runs below, slots lent"
                 return reasons.WAIT_ROOM, message, details
             if matching.IS_DRAINING in refusals:
                 return reasons.WAIT_DRAINING, f"every connected worker that offers {needs} is draining", details
             return reasons.WAIT_CAPABILITY, f"no connected worker offers {needs}", details
         details["ahead"] = self.dispatcher.ahead_of(job)
         reason, what, busy = (reasons.WAIT_SLOTS, "slots", full) if full else (reasons.WAIT_DEVICE, "devices", in_use)
-        message = f"all {what} of the {len(busy)} workers that offer {needs} are busy"
+        message = f"all {what} of {_offering(len(busy), needs)} are busy"
         if details["ahead"]:
             message += f"; {details['ahead']} jobs of higher priority go first"
         return reason, message, details
@@ -153,3 +153,7 @@ class Explainer:
         if details["slot_lent"]:
             return reasons.WAITS_BELOW, message + "its slot is lent to others meanwhile", details
         return reasons.WAITS_BELOW, message + f"it keeps its slot, since {LENT_MAX} jobs there lend theirs", details
+
+
+def _offering(count: int, needs: str) -> str:
+    return f"the worker that offers {needs}" if count == 1 else f"the {count} workers that offer {needs}"
