@@ -112,6 +112,7 @@ class Worker(msgspec.Struct):
     device_fences: set[int] = set()
     lent: set[int] = set()  # those that wait, and whose slot may serve another
     ahead: set[int] = set()  # those that wait there for a slot
+    forget_ms: int = 0  # when it was last asked for to be forgotten; what was asked for before is void
     pace_ms: float = -1  # how long its attempts take, a moving average; -1: not known
 
     @property
@@ -216,6 +217,12 @@ class Memory:
             heapq.heapify(self.timers)
             self._timers_max = max(TIMERS_MIN, 2 * len(self.timers))
 
+    def forget_at(self, worker: Worker, at_ms: int) -> None:
+        """Look at monotonic `at_ms`, and at no time asked for before, whether `worker` is to be forgotten."""
+        if worker.forget_ms != at_ms:
+            worker.forget_ms = at_ms
+            self.set_timer(at_ms, "worker", worker.name, at_ms)
+
     def matters(self, timer: Timer) -> bool:
         """Say whether what `timer` was set for is still to come."""
         _, _, kind, key, token = timer
@@ -227,7 +234,9 @@ class Memory:
             return key in self.waits
         if kind == "ahead":
             return key in self.attempts and self.attempts[key].ahead
-        return key in (self.attempts if kind == "lease" else self.workers)
+        if kind == "worker":
+            return key in self.workers and self.workers[key].forget_ms == token
+        return key in self.attempts
 
     def run_slices(self, budget: int) -> None:
         """Do at most `budget` steps of the unfinished slices, which take turns from event to event."""

@@ -250,7 +250,7 @@ class Scheduler:
                 connected=False, renewed_ms=memory.now.mono_ms, fences=set(), device_fences=set(), lent=set(),
                 ahead=set(),
             )  # fmt: skip
-            memory.set_timer(memory.now.mono_ms + FORGET_WORKER_MS, "worker", name)
+            memory.forget_at(memory.workers[name], memory.now.mono_ms + FORGET_WORKER_MS)
 
     def _link(self, edges: list[EdgeRow]) -> dict[str, set[str]]:
         """Link children to living parents; return by run the jobs whose parent is over without success."""

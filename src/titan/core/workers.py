@@ -114,7 +114,7 @@ class Workers:
         if worker is not None and worker.incarnation == event.incarnation:
             worker.connected = False
             self._tell(worker)
-            self.memory.set_timer(self.memory.now.mono_ms + FORGET_WORKER_MS, "worker", event.name)
+            self.memory.forget_at(worker, self.memory.now.mono_ms + FORGET_WORKER_MS)
 
     def renewed(self, event: WorkerRenewed) -> None:
         """All leases of this process begin anew."""
@@ -210,7 +210,7 @@ class Workers:
         if worker is not None and worker.incarnation == attempt.incarnation and worker.connected:
             worker.connected = False
             self._tell(worker)
-            self.memory.set_timer(self.memory.now.mono_ms + FORGET_WORKER_MS, "worker", worker.name)
+            self.memory.forget_at(worker, self.memory.now.mono_ms + FORGET_WORKER_MS)
 
     def lease_deadline_ms(self, attempt: Attempt) -> int:
         """Return the monotonic time at which `attempt` is given up unless its worker renews."""
@@ -228,7 +228,7 @@ class Workers:
         held = [self.lease_deadline_ms(self.memory.attempts[fence]) for fence in worker.fences]
         forget_ms = max([worker.renewed_ms + FORGET_WORKER_MS, *held])
         if forget_ms > self.memory.now.mono_ms:
-            self.memory.set_timer(forget_ms, "worker", name)
+            self.memory.forget_at(worker, forget_ms)
             return
         del self.memory.workers[name]
         self.memory.out.news.append(News("worker", "", "", {"name": name, "connected": False, "forgotten": True}))

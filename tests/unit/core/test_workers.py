@@ -385,3 +385,16 @@ def test_a_cancelled_job_not_held_any_more_is_over(h: Harness) -> None:
     assert len(h.messages(Stop)) == 2
     h.worker(slots=2)
     assert set(h.states(run_id).values()) == {JobState.CANCELLED}
+
+
+def test_f47_a_worker_that_is_mostly_away_keeps_one_timer_to_be_forgotten_by(h: Harness) -> None:
+    for _ in range(100):
+        h.tell(WorkerDisconnected("w", "1"))
+        h.wait(FORGET_WORKER_MS // 4)
+        h.worker(slots=2)
+    h.tell(WorkerDisconnected("w", "1"))
+    # Those set before the last are void, and gone when their first time comes.
+    assert len(h.scheduler.memory.timers) <= 5
+    assert sum(map(h.scheduler.memory.matters, h.scheduler.memory.timers)) == 1
+    h.wait(FORGET_WORKER_MS)
+    assert h.scheduler.worker_list() == []
