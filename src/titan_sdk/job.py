@@ -12,6 +12,20 @@ GENERAL = "GENERAL"
 GATE_WAIT_S = 172_800
 
 
+# Parameters of features that do not exist yet, refused by name: an ignored gate would skip a person's approval.
+LATER = {
+    "hitl_message": "human approval gates",
+    "max_wait_seconds": "human approval gates",
+    "port": "services",
+    "is_archive": "project archives",
+    "inputs": "declared inputs",
+    "outputs": "declared outputs",
+    "secrets": "secrets",
+    "python": "a job's own interpreter",
+    "packages": "a job's own packages",
+}
+
+
 class TitanJob:
     """A unit of work: a Python file, or any executable file with a shebang line.
 

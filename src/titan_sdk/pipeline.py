@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from titan_sdk.errors import PROBLEMS_SHOWN_MAX, FileMissing, Invalid
-from titan_sdk.job import TitanJob
-from titan_sdk.pipeline_fields import ID, JOB, LATER, NAME_OF, TOP, Wrong, text_of, truth_of
+from titan_sdk.job import LATER, TitanJob
+from titan_sdk.pipeline_fields import ID, JOB, NAME_OF, TOP, Wrong, text_of, truth_of
 from titan_sdk.pipeline_nodes import FILE_BYTES_MAX, Unreadable, decoded, lines_of, tree_of
 from titan_sdk.pipeline_words import excerpt, nearest, shown
 from titan_sdk.scripts import PIPELINE_SUFFIXES

@@ -208,15 +208,4 @@ JOB = {
     )
 }
 NAME_OF = {field.job_field: field.name for field in JOB.values()}
-LATER = {
-    "hitl_message": "human approval gates",
-    "max_wait_seconds": "human approval gates",
-    "port": "services",
-    "is_archive": "project archives",
-    "inputs": "declared inputs",
-    "outputs": "declared outputs",
-    "secrets": "secrets",
-    "python": "a job's own interpreter",
-    "packages": "a job's own packages",
-}
 TOP = ("name", "version", "project", "jobs")

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import msgspec
+import pytest
 import uvloop
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from titan.master.app import build_app
@@ -294,6 +296,18 @@ class Worker:
         messages = decode_master_frame(frame)
         self._heard += messages
         return messages
+
+    def closed(self) -> tuple[int, str]:
+        """Listen until the Master closes the link; return with which code and words."""
+
+        def listen() -> None:
+            while True:
+                self.hear()
+
+        with pytest.raises(ConnectionClosed) as end:
+            listen()
+        assert end.value.rcvd is not None
+        return end.value.rcvd.code, end.value.rcvd.reason
 
     def heard(self, kind: type[Heard]) -> Iterator[Heard]:
         """Take out what was heard of one kind and not asked for yet, in order."""

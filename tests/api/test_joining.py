@@ -45,19 +45,6 @@ def credential(master: Master, name: str) -> str:
     return token
 
 
-def closed(worker: Worker) -> tuple[int, str]:
-    """Return with which code and words the link is closed."""
-
-    def listen() -> None:
-        while True:
-            worker.hear()
-
-    with pytest.raises(ConnectionClosed) as end:
-        listen()
-    assert end.value.rcvd is not None
-    return end.value.rcvd.code, end.value.rcvd.reason
-
-
 def refused(master: Master, name: str, token: str) -> tuple[int, str]:
     """Return with what a hello of `name` is refused."""
     worker = Worker(master.port, name, token=token)
@@ -256,7 +243,7 @@ def test_s16_a_worker_reports_nothing_about_the_attempts_of_another(master: Mast
         with thief._connecting as link:
             thief.link = link
             thief.say(thief._hello, Output(grant.fence, 4, b"yours"))
-            assert f"the log of {grant.fence} is not that of {name}" in closed(thief)[1]
+            assert f"the log of {grant.fence} is not that of {name}" in thief.closed()[1]
         with Worker(master.port, name, token=token) as thief:
             thief.say(Started(grant.fence), Ended(grant.fence, 7), Returned(grant.fence))
             thief.hear()
@@ -273,7 +260,7 @@ def test_s16_a_worker_that_is_removed_is_cut_off_and_its_name_is_free(master: Ma
     with Worker(master.port, "box-f", token=token) as worker:
         answer = master.post("/workers/box-f/remove")
         assert (answer.status, len(answer.json["revoked"])) == (200, 1)
-        assert closed(worker)[0] == CLOSE_DENIED
+        assert worker.closed()[0] == CLOSE_DENIED
     assert master.post("/workers/enrol", {"name": "box-g", "sha256": "0" * 64}, token=token).status == 401
     assert credential(master, "box-f") != token
 

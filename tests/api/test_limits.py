@@ -203,17 +203,6 @@ def is_answered(worker: Worker) -> bool:
     return True
 
 
-def end_of(worker: Worker) -> tuple[int, str]:
-    def listen() -> None:
-        while True:
-            worker.hear()
-
-    with pytest.raises(ConnectionClosed) as end:
-        listen()
-    assert end.value.rcvd is not None
-    return end.value.rcvd.code, end.value.rcvd.reason
-
-
 @pytest.mark.parametrize(
     ("name", "say", "code"), [("frame_bytes_max", frame, 1009), ("output_bytes_max", output, CLOSE_BAD_FRAME)]
 )
@@ -227,7 +216,7 @@ def test_s28_one_byte_over_in_what_a_worker_says_ends_its_link(
             if not over:
                 assert is_answered(worker)
             else:
-                closed, reason = end_of(worker)
+                closed, reason = worker.closed()
                 assert closed == code
                 assert code == 1009 or f"TITAN_LIMIT_{name.upper()}" in reason
 
@@ -239,7 +228,7 @@ def test_s28_one_worker_over_the_limit_is_sent_away(small: Master) -> None:
         more = Worker(small.port)
         with more._connecting as more.link:
             more.say(more._hello)
-            code, reason = end_of(more)
+            code, reason = more.closed()
         assert (code, "TITAN_LIMIT_WORKERS_MAX" in reason) == (CLOSE_BUSY, True)
     with Worker(small.port) as worker:
         assert is_answered(worker)

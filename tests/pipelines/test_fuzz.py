@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from titan_sdk import Invalid
+from titan_sdk.job import LATER
 from titan_sdk.pipeline import read_pipeline
-from titan_sdk.pipeline_fields import JOB, LATER
+from titan_sdk.pipeline_fields import JOB
 from titan_sdk.pipeline_nodes import Node, Unreadable, decoded, tree_of
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests.unit.sources import ROOT
 from titan.model.ids import job_id_problem
-from titan.model.spec import LATER as LATER_AT_MASTER
 from titan_sdk import FileMissing, Invalid, TitanJob
+from titan_sdk.job import LATER
 from titan_sdk.pipeline import Pipeline, read_pipeline
-from titan_sdk.pipeline_fields import ID, JOB, LATER, TYPES_OF_JOB
+from titan_sdk.pipeline_fields import ID, JOB, TYPES_OF_JOB
 from titan_sdk.pipeline_nodes import ALIASES_MAX, FILE_BYTES_MAX
 
 ONE = "jobs:\n  - id: extract\n    file: extract.py\n"
@@ -133,7 +133,6 @@ def test_a_byte_order_mark_and_windows_lines_do_not_matter() -> None:
 
 
 def test_what_is_not_available_is_refused_by_name_when_it_is_set() -> None:
-    assert LATER == LATER_AT_MASTER
     for field, feature in LATER.items():
         assert messages(f"{ONE}    {field}: 5\n") == [
             f"{field}: {feature}, not available in this version; leave {field} out"

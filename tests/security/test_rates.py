@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import msgspec
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from tests.api.master import ROOMY, TOKEN, Answer, Master, Worker
 from tests.security.walk import ask, token_of
@@ -130,16 +129,8 @@ def test_s53_a_worker_that_says_too_much_is_cut_off_and_no_other_is(tmp_path: Pa
 
 def closed_with(worker: Worker) -> tuple[int, str]:
     """Return the code of the close, and the variable that its reason names."""
-
-    def listen() -> None:
-        while True:
-            worker.hear()
-
-    with pytest.raises(ConnectionClosed) as end:
-        listen()
-    assert end.value.rcvd is not None
-    words = end.value.rcvd.reason.replace(":", " ").split()
-    return end.value.rcvd.code, next((word for word in words if word.startswith("TITAN_LIMIT_")), "")
+    code, reason = worker.closed()
+    return code, next((word for word in reason.replace(":", " ").split() if word.startswith("TITAN_LIMIT_")), "")
 
 
 def test_s53_the_sdk_waits_and_sends_again(own_master: Callable[..., Master], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from titan.model.ids import SHA256_PATTERN, job_id_problem, shown, shown_value
 from titan.model.limits import Limits, change
 from titan.model.wording import reworded
+from titan_sdk.job import LATER
 
 GENERAL = "GENERAL"
 GPU = "GPU"
@@ -57,17 +58,6 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 JOB_TYPES = ("RUN_PAYLOAD", "TASK")
-LATER = {
-    "hitl_message": "human approval gates",
-    "max_wait_seconds": "human approval gates",
-    "port": "services",
-    "is_archive": "project archives",
-    "inputs": "declared inputs",
-    "outputs": "declared outputs",
-    "secrets": "secrets",
-    "python": "a job's own interpreter",
-    "packages": "a job's own packages",
-}
 
 _TYPES: Mapping[str, Any] = {
     field.name: Annotated[field.type, msgspec.Meta()] for field in msgspec.structs.fields(JobSpec)
