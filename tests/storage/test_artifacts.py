@@ -98,7 +98,41 @@ def test_deleting_one_version_and_all(storage: Storage) -> None:
     assert storage.one(DeleteArtifact("a", 0, NOW_MS)) == ["2", sha(b"3"), sha(b"1")]
     assert newest(storage, "a") is None
     assert contents(storage) == set()
-    assert publish(storage, "a") == ["1"]
+    assert publish(storage, "a") == ["4"]
+
+
+def test_a_number_is_never_given_twice(storage: Storage) -> None:
+    once = IdempotencyKey("k", b"body", NOW_MS + 1000)
+    for _ in range(2):
+        publish(storage, "a")
+    assert publish(storage, "a", idempotency=once) == ["3"]
+    assert publish(storage, "b") == ["1"]
+    for version in (3, 2, 1):
+        assert storage.one(DeleteArtifact("a", version, NOW_MS))[0] == "1"
+        assert publish(storage, "a", idempotency=once) == ["3"], "a resend gets the answer it had"
+    storage.close()
+    storage.open()
+    assert publish(storage, "a") == ["4"]
+    assert storage.one(DeleteArtifact("a", 4, NOW_MS))[0] == "1"
+    assert storage.one(DeleteArtifact("a", 4, NOW_MS)) == ["0"]
+    assert publish(storage, "a") == ["5"]
+    assert publish(storage, "b") == ["2"], "other keys count for themselves"
+
+
+def test_the_marks_of_deleted_keys_do_not_grow_for_ever_and_no_number_comes_again(storage: Storage) -> None:
+    storage.close()
+    storage.limits = Limits(artifacts_max=3)
+    storage.open()
+    given: dict[str, list[int]] = {}
+    for key in "abbcdeabcdebbbfa":
+        number = int(publish(storage, key)[0])
+        assert number > max(given.get(key, [0])), f"{key} had {given}"
+        given.setdefault(key, []).append(number)
+        if key != "b" or len(given["b"]) % 2 == 0:
+            storage.one(DeleteArtifact(key, 0, NOW_MS))
+        assert len(storage.rows("artifact_marks")) <= 4, "three and the floor"
+    assert given["c"][0] == 1
+    assert given["f"][0] > 1, "more were deleted than there are marks: it begins above the floor"
 
 
 def test_listing_by_prefix_page_by_page(storage: Storage) -> None:

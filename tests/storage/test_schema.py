@@ -92,6 +92,7 @@ ARTIFACT = {
     "run_id": "", "job_id": "", "attempt": 0,
 }  # fmt: skip
 CONTENT = {"sha256": SHA, "size": 3, "data": b"abc"}
+MARK = {"key": b"k", "version": 3}
 VALUE = {"key": b"k", "kind": "t", "value": b"v", "expires_ms": None}
 TOKEN = {
     "token_id": "0" * 12, "name": "ci", "role": "viewer", "worker": "", "hash": bytes(32), "created_ms": 1,
@@ -142,6 +143,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("artifacts_job", ARTIFACT, {"run_id": "r"}),
     ("artifact_contents_sha256", CONTENT, {"sha256": "abc"}),
     ("artifact_contents_size", CONTENT, {"size": 4}),
+    ("artifact_marks_version", MARK, {"version": 0}),
     ("kv_key", VALUE, {"key": b""}),
     ("kv_kind", VALUE, {"kind": "x"}),
     ("kv_kind", VALUE, {"kind": "s"}),

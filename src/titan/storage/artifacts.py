@@ -3,6 +3,11 @@
 The newest version is what a key means. A publication is one operation of a batch: its row, its content when that is
 small, and the end of the oldest version when the key has too many. Contents are kept once, however many versions
 have the same one, and go with the last version that names them.
+
+A number is given once: somebody may have written down "report, version 3". A key whose newest version was deleted
+therefore leaves a mark, its highest number. So that marks do not grow for ever there is a floor, the mark under the
+empty key: whatever has no mark goes on above it. With too many marks the floor rises to the lowest, which then need
+not be kept.
 """
 
 from typing import Any
@@ -17,9 +22,11 @@ from titan.storage import queries
 from titan.storage.connection import Connection, Statement
 from titan.storage.kv import Refused
 from titan.storage.queries import Page
-from titan.storage.tables import artifact_contents, artifacts
+from titan.storage.tables import artifact_contents, artifact_marks, artifacts
 
 _AFTER_ALL = b"\xff"  # no UTF-8 text begins with this byte
+_FLOOR = b""
+_MARKS_DROPPED_MAX = 1_000
 _COLUMNS = ArtifactRow.__struct_fields__
 _row = [artifacts.c[name] for name in _COLUMNS]
 _by_key = artifacts.c.key == bindparam("k")
@@ -66,6 +73,31 @@ _CONTENT = Statement(
     select(artifact_contents.c.size, artifact_contents.c.data).where(artifact_contents.c.sha256 == bindparam("sha256")),
     "sha256",
 )
+_MARK = Statement(
+    text(
+        "INSERT INTO artifact_marks (key, version) VALUES (:k, :version)"
+        " ON CONFLICT (key) DO UPDATE SET version = excluded.version WHERE excluded.version > artifact_marks.version"
+    ),
+    "k",
+    "version",
+)
+_MARKS = Statement(
+    select(artifact_marks.c.version)
+    .where((artifact_marks.c.key == bindparam("k")) | (artifact_marks.c.key == bindparam("floor")))
+    .order_by(artifact_marks.c.key.desc())
+    .limit(1),
+    "k",
+    "floor",
+)
+_MARK_COUNT = Statement(
+    select(func.count(), func.min(artifact_marks.c.version)).where(artifact_marks.c.key > bindparam("floor")), "floor"
+)
+_needless = (
+    select(artifact_marks.c.key)
+    .where(artifact_marks.c.key > bindparam("floor"), artifact_marks.c.version <= bindparam("version"))
+    .limit(bindparam("rows"))
+)
+_UNMARK = Statement(delete(artifact_marks).where(artifact_marks.c.key.in_(_needless)), "floor", "version", "rows")
 
 
 def publish(connection: Connection, operation: PublishArtifact, limits: Limits) -> list[bool | str | None]:
@@ -79,7 +111,7 @@ def publish(connection: Connection, operation: PublishArtifact, limits: Limits) 
     if not oldest and _count(connection) >= limits.artifacts_max:
         full = f"there are {limits.artifacts_max} versions of artifacts, which is the limit: delete some"
         raise Refused("conflict", f"{full} ({change('artifacts_max')})")
-    version = kept[0].version + 1 if kept else 1
+    version = 1 + max(kept[0].version if kept else 0, _marked(connection, operation.key))
     connection.change(_KEEP_CONTENT, operation.sha256, operation.size, operation.data)
     connection.change(
         _KEEP,
@@ -97,10 +129,12 @@ def publish(connection: Connection, operation: PublishArtifact, limits: Limits) 
     return [str(version), *_drop(connection, oldest)]
 
 
-def delete_versions(connection: Connection, operation: DeleteArtifact, _: Limits) -> list[bool | str | None]:
+def delete_versions(connection: Connection, operation: DeleteArtifact, limits: Limits) -> list[bool | str | None]:
     """Carry out `DeleteArtifact`."""
     kept = versions(connection, operation.key)
     chosen = [row for row in kept if operation.version in (0, row.version)]
+    if chosen and chosen[0] == kept[0]:
+        _mark(connection, operation.key, kept[0].version, limits)
     return [str(len(chosen)), *_drop(connection, chosen)]
 
 
@@ -138,6 +172,20 @@ def content(connection: Connection, sha256: str) -> tuple[int, bytes | None] | N
 def _count(connection: Connection) -> int:
     row = connection.row(_COUNT, b"")
     return 0 if row is None else int(row[0])
+
+
+def _marked(connection: Connection, key: str) -> int:
+    """Return the highest number that versions of `key` which are gone can have had."""
+    row = connection.row(_MARKS, key.encode(), _FLOOR)
+    return 0 if row is None else int(row[0])
+
+
+def _mark(connection: Connection, key: str, version: int, limits: Limits) -> None:
+    connection.change(_MARK, key.encode(), version)
+    row = connection.row(_MARK_COUNT, _FLOOR)
+    if row is not None and row[0] > limits.artifacts_max:
+        connection.change(_MARK, _FLOOR, row[1])
+        connection.change(_UNMARK, _FLOOR, row[1], _MARKS_DROPPED_MAX)
 
 
 def _drop(connection: Connection, rows: list[ArtifactRow]) -> list[bool | str | None]:

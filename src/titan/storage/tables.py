@@ -316,6 +316,18 @@ artifact_contents = Table(
     sqlite_strict=True,
 )
 
+# The highest number of each key whose newest version was deleted: it is never given again. The empty key stands for
+# all keys that have no row here.
+artifact_marks = Table(
+    "artifact_marks",
+    METADATA,
+    _col("key", _Bytes, key=True),
+    _col("version", _Whole),
+    _check("artifact_marks", "version", "version >= 1"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
 kv = Table(
     "kv",
     METADATA,

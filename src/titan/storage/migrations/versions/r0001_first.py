@@ -318,6 +318,15 @@ def _artifacts() -> None:
         sa.PrimaryKeyConstraint("sha256"),
         sqlite_strict=True,
     )
+    op.create_table(
+        "artifact_marks",
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("version", WHOLE, nullable=False),
+        sa.CheckConstraint("version >= 1", name="artifact_marks_version"),
+        sa.PrimaryKeyConstraint("key"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
 
 
 def _kv() -> None:
