@@ -51,7 +51,9 @@ def test_settings_of_the_database_are_those_promised(storage: Storage) -> None:
     found = {name: connection.run(f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous", "foreign_keys")}
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 0}
     assert connection.run("PRAGMA journal_size_limit")[0][0] == sqlite.WAL_BYTES_MAX
+    assert connection.run("PRAGMA cache_size") == [(-sqlite.WRITER_CACHE_KIB,)]
     assert storage.database.read(lambda reader: reader.run("PRAGMA query_only")) == [(1,)]
+    assert storage.database.read(lambda reader: reader.run("PRAGMA cache_size")) == [(-sqlite.READER_CACHE_KIB,)]
 
 
 def test_f13_a_second_master_on_one_file_is_refused(storage: Storage) -> None:

@@ -110,6 +110,7 @@ class Database:
         if connection is None:
             connection = Connection(self._engine, sqlite.BEGIN_READ)
             connection.run("PRAGMA query_only = ON")
+            connection.run(f"PRAGMA cache_size = -{sqlite.READER_CACHE_KIB}")
             connection.raw.set_progress_handler(connection.expired, _STEPS_BETWEEN_LOOKS)
             self._own.connection = connection
             with self._readers_lock:
