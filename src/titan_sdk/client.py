@@ -144,7 +144,7 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         """
         run_id = run_id_of(run)
         path = f"runs/{segment(run_id)}/extend"
-        submission = Submission({}, _listed(jobs), may_stream=False)
+        submission = Submission({}, _listed(jobs))
         key = call_key("extend", run_id.encode("utf-8", "surrogatepass") + submission.digest)
         return self._submit(path, submission, key)
 

@@ -5,12 +5,13 @@ how the caller's values look. To give one error that lists all problems, a field
 BROKEN, which no field accepts: the Master refuses the whole and lists what else it finds, and `merged` puts our
 own words in place of its complaint about BROKEN.
 
-Up to JOBS_INLINE_MAX jobs travel as one JSON document. More, or larger ones, travel as lines, each encoded when it
-is sent, so a DAG of 100,000 jobs needs no more memory than its TitanJob objects.
+Up to JOBS_INLINE_MAX jobs travel as one JSON document, if it is short. More, or larger ones, travel as lines, each
+encoded when it is sent, so a DAG of 100,000 jobs needs no more memory than its TitanJob objects.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from operator import attrgetter
 
 from titan_sdk.api import why_not
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     Problems = list[dict[str, str]]
 
 JOBS_INLINE_MAX = 1_000
-DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
+DOCUMENT_BYTES_MAX = 768 * 1024  # the Master takes 1 MiB in one document or line
+BLOBS_LINE_BYTES_MAX = 512 * 1024
 CHUNK_BYTES = 64 * 1024
 _NOWHERE = "mend the name, or upload_file() puts it there"
 BROKEN: list[dict[str, str]] = [{}]
@@ -70,10 +72,14 @@ class Submission:
                 lines.clear()
             else:
                 lines.append(line)
-        self._header = self._encode_header({**header, "blobs": self.scripts.inline})
-        digest.update(self._header)
+        first, *more = _groups(self.scripts.inline) if may_stream else [self.scripts.inline]
+        self.streamed = self.streamed or bool(more) or (may_stream and lines_bytes + _size(first) > DOCUMENT_BYTES_MAX)
+        head = self._encode_header({**header, "blobs": first})
+        self._heads = [head, *(self._encode({"blobs": group}).encode() for group in more)]
+        for each in self._heads:
+            digest.update(each)
         self.digest = digest.digest()
-        self._document = b"" if self.streamed else self._header[:-1] + b',"jobs":[' + b",".join(lines) + b"]}"
+        self._document = b"" if self.streamed else head[:-1] + b',"jobs":[' + b",".join(lines) + b"]}"
 
     @property
     def content_type(self) -> str:
@@ -119,9 +125,9 @@ class Submission:
             raise Invalid(f"the name or agent_run_id cannot be sent: {error}", hint="give plain text") from None
 
     def _pieces(self) -> Iterator[bytes]:
-        pending = [self._header]
-        size = len(self._header)
-        for line in self._lines([]):
+        pending: list[bytes] = []
+        size = 0
+        for line in chain(self._heads, self._lines([])):
             pending.append(line)
             size += len(line) + 1
             if size >= CHUNK_BYTES:
@@ -140,6 +146,23 @@ class Submission:
         base = name.replace("\\", "/").rsplit("/", 1)[-1]
         looked = f"{name!r} is neither on this disk ({self.scripts.named(name).path}) "
         return {**problem, "message": f"{looked}nor, as {base!r}, in the Master's registry"}
+
+
+def _size(blobs: Mapping[str, str]) -> int:
+    return sum(len(digest) + len(text) + 6 for digest, text in blobs.items())
+
+
+def _groups(blobs: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return `blobs` in as many parts as make lines of BLOBS_LINE_BYTES_MAX or a little more, at least one."""
+    groups: list[dict[str, str]] = [{}]
+    size = 0
+    for digest, text in blobs.items():
+        if size >= BLOBS_LINE_BYTES_MAX:
+            groups.append({})
+            size = 0
+        groups[-1][digest] = text
+        size += _size({digest: text})
+    return groups
 
 
 def _encoder() -> Callable[[Any], str]:

@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import hashlib
 import http.client
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.api.master import JSON, NDJSON, ROOMY, TOKEN, Answer, Master, Worker, job, lines
 from tests.unit.sources import ROOT
-from titan.model.limits import Limits
+from titan.model.limits import BODY_LIMITS, JSON_LIMIT, Limits, body_limit, change
 from titan.model.wire import CLOSE_BAD_FRAME, CLOSE_BUSY, Output, Renew, RenewAck, Returned, encode_frame
 
 SMALL = dataclasses.replace(
@@ -27,9 +28,9 @@ SMALL = dataclasses.replace(
     artifact_bytes_max=300, artifact_key_chars_max=12, artifacts_max=4,
     args_bytes_max=20, env_bytes_max=20, submit_body_bytes_max=3_000, submit_jobs_inline_max=3, blob_bytes_max=2_000,
     blob_inline_bytes_max=100, head_bytes_max=2_000, frame_bytes_max=2_000, output_bytes_max=300, json_depth_max=10,
-    json_bytes_max=2_500, store_key_bytes_max=20, store_value_bytes_max=1_000, store_many_max=3, log_fetch_bytes_max=50,
-    waits_max=3, workers_max=3, tokens_max=4, page_rows_max=5, priority_max=7, retries_max=6, retry_backoff_s_max=5.0,
-    delay_ms_max=1_000, timeout_s_max=100.0, lease_s_min=40, lease_s_max=70,
+    json_bytes_max=2_500, store_body_bytes_max=2_600, store_key_bytes_max=20, store_value_bytes_max=1_000,
+    store_many_max=3, log_fetch_bytes_max=50, waits_max=3, workers_max=3, tokens_max=4, page_rows_max=5, priority_max=7,
+    retries_max=6, retry_backoff_s_max=5.0, delay_ms_max=1_000, timeout_s_max=100.0, lease_s_min=40, lease_s_max=70,
 )  # fmt: skip
 Ask = Callable[[Master, int], Answer]
 # A job whose content is too large to ride along has none: that is told beside it, and names the answer.
@@ -87,8 +88,8 @@ def head(master: Master, size: int) -> Answer:
     return found
 
 
-def padded(master: Master, size: int) -> Answer:
-    return master.post("/store/put", json.dumps({"key": "a", "value": "1"}).ljust(size), headers=JSON)
+def padded(path: str, **document: Any) -> Ask:
+    return lambda master, size: master.post(path, json.dumps(document).ljust(size), headers=JSON)
 
 
 def log(master: Master, size: int) -> Answer:
@@ -142,7 +143,8 @@ CASES: dict[str, Ask] = {
     "blob_bytes_max": lambda master, size: master.put("/registry/big.py", b"#" * size),
     "blob_inline_bytes_max": inline,
     "head_bytes_max": head,
-    "json_bytes_max": padded,
+    "json_bytes_max": padded("/store/get", key="a"),
+    "store_body_bytes_max": padded("/store/put", key="a", value="1"),
     "store_key_bytes_max": lambda master, size: master.post("/store/put", {"key": "é" + "k" * (size - 2), "value": ""}),
     "store_value_bytes_max": lambda master, size: master.post(
         "/store/put", {"key": "v", "value": "é" + "v" * (size - 2)}
@@ -177,6 +179,37 @@ def test_s28_exactly_at_a_limit_it_passes_and_one_over_is_refused_with_the_way_t
     said = json.dumps(over.json)
     assert str(limit) in said, said
     assert f"TITAN_LIMIT_{name.upper()} at the Master changes the limit" in said, said
+
+
+def test_s28_every_body_of_a_route_has_a_bound_for_every_caller(own_master: Callable[..., Master]) -> None:
+    bounds = {name: getattr(SMALL, name) for name in (JSON_LIMIT, *BODY_LIMITS.values())}
+    small = own_master(**bounds)
+    small.submit(waiting("a"))
+    invited = small.post("/workers/join-tokens", {}).json["token"]
+    operations = [
+        (method.upper(), path.removeprefix("/api/v1"), operation)
+        for path, methods in small.get("/openapi.json").json["paths"].items()
+        for method, operation in methods.items()
+        if "requestBody" in operation
+    ]
+    assert {operation["operationId"] for *_, operation in operations} >= BODY_LIMITS.keys()
+    with Worker(small.port) as worker:
+        small.submit(worker.job("a"))
+        job_token = worker.start().token
+        for method, path, operation in operations:
+            name = operation["operationId"]
+            limit = getattr(SMALL, body_limit(name))
+            assert operation["requestBody"]["x-limit"] == body_limit(name)
+            assert operation["requestBody"]["x-bytes-max"] == limit
+            types = operation["requestBody"]["content"]
+            query = "?key=k&name=n" if name == "artifacts.put" else ""
+            tokens = [invited if name == "workers.enrol" else TOKEN]
+            tokens += [job_token] if "job" in operation["x-roles"] and name != "runs.extend" else []
+            for token, kind in itertools.product(tokens, types):
+                place = path.format(run="@last", name="x", sha256="0" * 64) + query
+                over = small.request(method, place, b" " * (limit + 1), token=token, headers={"Content-Type": kind})
+                said = (over.status, over.code, change(body_limit(name)) in json.dumps(over.json))
+                assert said == (413, "too_large", True), (name, over.body)
 
 
 # Limits of a worker's link: a number of bytes, messages or links, and with what the link is closed over it.

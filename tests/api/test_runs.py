@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.master import JSON, Answer, Master, job
+from tests.api.master import JSON, NDJSON, Answer, Master, job, lines
 from titan.model.spec import decode_spec
 
 FAR = {"requirement": ["NOWHERE"]}
@@ -363,7 +363,8 @@ def test_an_extension_that_cannot_be(own_master: Callable[..., Master]) -> None:
     refused(extend(waiting("x", filename="lost.py")), 422, "file_not_found", "lost.py")
     refused(extend(*[waiting(f"x{n}") for n in range(3)]), 413, "too_large", "at most 2")
     refused(extend(waiting("x"), surprise=1), 422, "invalid", "surprise")
-    assert master.post(f"/runs/{run}/extend", b"{}", headers={"Content-Type": "application/x-ndjson"}).status == 415
+    assert master.post(f"/runs/{run}/extend", b"{}", headers={"Content-Type": "text/xml"}).status == 415
+    assert master.post(f"/runs/{run}/extend", lines({"jobs": 1, "name": "n"}), headers=NDJSON).status == 422
     refused(master.post(f"/runs/{run}/extend", b"[", headers=JSON), 422, "invalid")
     assert extend(waiting("c"), waiting("d", parents=["a"])).status == 201
     refused(extend(waiting("e")), 413, "too_large", "TITAN_LIMIT_DAG_JOBS_MAX")

@@ -1,6 +1,8 @@
 """Large work gives way: while one request is worked on for long, others are answered."""
 
 import asyncio
+import base64
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -87,3 +89,23 @@ def test_few_jobs_with_many_parents_come_in_slices_too(master: Master, monkeypat
     assert staged == [many["id"]]
     assert few["jobs"]["total"] == 70
     assert many["jobs"]["total"] == 120
+
+
+def test_files_in_lines_of_their_own_belong_to_the_jobs_around_them(master: Master) -> None:
+    contents = [b"print(%d)" % number for number in range(3)]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    sent = {digest: base64.b64encode(content).decode() for digest, content in zip(digests, contents, strict=True)}
+    jobs = [{"job_id": f"j{n}", "filename": "x.py", "script": digest} for n, digest in enumerate(digests)]
+    parts = [{"blobs": {digest: text}} for digest, text in sent.items()]
+    whole = lines({"name": "n", "jobs": 2, **parts[0]}, jobs[0], parts[1], jobs[1])
+    made = master.post("/runs", whole, headers=NDJSON)
+    assert (made.status, made.json["run"]["jobs"]["total"]) == (201, 2)
+    extended = master.post(
+        f"/runs/{made.json['run']['id']}/extend", lines({"jobs": 1}, parts[2], jobs[2]), headers=NDJSON
+    )
+    assert (extended.status, extended.json["run"]["jobs"]["total"]) == (201, 3)
+    for digest, content in zip(digests, contents, strict=True):
+        assert master.get(f"/blobs/{digest}").body == content
+    for wrong in ([], {digests[0]: 5}):
+        refused = master.post("/runs", lines({"name": "n", "jobs": 0}, {"blobs": wrong}), headers=NDJSON)
+        assert (refused.status, "line 2: blobs is no object of texts" in refused.body.decode()) == (422, True)

@@ -202,12 +202,15 @@ def test_what_cannot_be_stored_says_why(master: Master, word: str, body: dict[st
 
 
 def test_one_over_the_limits(own_master: Callable[..., Master]) -> None:
-    master = own_master(store_value_bytes_max=1_000, store_many_max=2, json_bytes_max=5_000)
+    master = own_master(store_value_bytes_max=1_000, store_many_max=2, store_body_bytes_max=5_000)
     assert master.store("put", key="a", value="é" * 500) == {"stored": True}
     for value, kind in (("é" * 500 + "x", "text"), (base64.b64encode(b"x" * 1_001).decode(), "bytes")):
         refused(master.post("/store/put", {"key": "a", "value": value, "kind": kind}), 413, "too_large", "at most 1000")
     refused(
-        master.post("/store/put", {"key": "a", "value": "x" * 5_000}), 413, "too_large", "TITAN_LIMIT_JSON_BYTES_MAX"
+        master.post("/store/put", {"key": "a", "value": "x" * 5_000}),
+        413,
+        "too_large",
+        "TITAN_LIMIT_STORE_BODY_BYTES_MAX",
     )
     many = {"operations": [{"op": "get", "key": "a"}] * 3}
     refused(master.post("/store/many", many), 413, "too_large", "TITAN_LIMIT_STORE_MANY_MAX")

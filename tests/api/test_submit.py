@@ -437,6 +437,7 @@ def test_one_over_each_limit_of_a_body(own_master: Callable[..., Master]) -> Non
     over(master.post("/runs", fits.ljust(4_001), headers=JSON), "SUBMIT_BODY_BYTES_MAX")
     over(master.post("/runs", chunked(fits.ljust(3_000).encode()), headers=JSON), "JSON_BYTES_MAX")
     over(master.post("/runs", lines({"name": "n", "jobs": 1}) + b" " * 2_001, headers=NDJSON), "JSON_BYTES_MAX")
+    over(master.post("/runs", lines({"name": "n", "jobs": 1}) + b" " * 2_001 + b"\n", headers=NDJSON), "JSON_BYTES_MAX")
     over(
         master.post("/runs", chunked(lines({"name": "n", "jobs": 1}) + b"\n" * 4_001), headers=NDJSON),
         "SUBMIT_BODY_BYTES_MAX",

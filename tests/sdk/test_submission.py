@@ -210,9 +210,10 @@ def test_many_small_files_do_not_make_one_huge_document(connect: Connect) -> Non
     with Double(SUBMITTED) as master:
         connect(url=master.url).submit_dag("n", jobs)
     puts, submit = master.requests[:-1], master.requests[-1]
-    assert len(submit.json()["blobs"]) + len(puts) == 110
+    lines = lines_of(submit)
+    assert sum(len(line.get("blobs", ())) for line in lines) + len(puts) == 110
     assert puts
-    assert len(submit.body) < DEFAULT_LIMITS.json_bytes_max
+    assert max(map(len, submit.body.splitlines())) < DEFAULT_LIMITS.json_bytes_max
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
@@ -338,6 +339,19 @@ def test_few_jobs_with_large_arguments_travel_as_lines_too() -> None:
     assert submission.streamed
     assert b"".join(pieces_of(submission)).count(b"\n") == 51
     assert not Submission({}, jobs, may_stream=False).streamed
+
+
+def test_many_files_travel_in_lines_that_the_master_takes() -> None:
+    jobs = [TitanJob(f"j{n}", "x.py", script_content=f"{n:<60000}") for n in range(40)]
+    submission = Submission({"name": "n"}, jobs)
+    sent = b"".join(pieces_of(submission)).splitlines()
+    assert max(map(len, sent)) < DEFAULT_LIMITS.json_bytes_max
+    header, *rest = map(json.loads, sent)
+    assert header["jobs"] == 40
+    blobs = header["blobs"] | {key: text for line in rest for key, text in line.get("blobs", {}).items()}
+    assert blobs == submission.scripts.inline
+    assert len(blobs) == 40
+    assert [line["job_id"] for line in rest if "blobs" not in line] == [job.job_id for job in jobs]
 
 
 def test_a_large_submission_is_sent_without_growing() -> None:

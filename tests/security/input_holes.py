@@ -71,8 +71,8 @@ def _endless_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "WAIT_S", 1.0)
 
 
-async def _unpacked(scope: Any, receive: Any, limit: int, variable: str) -> bytes:
-    body = await _read_body(scope, receive, limit, variable)
+async def _unpacked(scope: Any, receive: Any, limits: Any, route: str) -> bytes:
+    body = await _read_body(scope, receive, limits, route)
     return gzip.decompress(body) if (b"content-encoding", b"gzip") in scope["headers"] else body
 
 

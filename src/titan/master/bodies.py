@@ -9,7 +9,7 @@ import msgspec
 from titan.master.asgi import Receive, Scope
 from titan.master.problems import ClientGone, HttpError, too_large
 from titan.model.ids import one_line
-from titan.model.limits import Limits
+from titan.model.limits import Limits, body_limit
 from titan.model.wording import reworded
 from titan_sdk.errors import Invalid, TitanError
 
@@ -66,8 +66,10 @@ async def chunks(scope: Scope, receive: Receive, limit: int, variable: str) -> A
             return
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, variable: str) -> bytes:
-    """Return the whole body. Raises `too_large` over `limit` bytes; `variable` is the limit's name."""
+async def read_body(scope: Scope, receive: Receive, limits: Limits, route: str) -> bytes:
+    """Return the whole body. Raises `too_large` over what the route of that name takes."""
+    variable = body_limit(route)
+    limit: int = getattr(limits, variable)
     message: Any = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")

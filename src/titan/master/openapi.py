@@ -13,10 +13,10 @@ from litestar.routes import HTTPRoute
 
 from titan import __version__
 from titan.master.api import feeds, store
-from titan.master.api.site import Http
+from titan.master.api.site import Http, site_of
 from titan.master.problems import MEDIA_TYPE
 from titan.master.roles import ALLOWED
-from titan.model.requests import SubmitHeader
+from titan.model.limits import JSON_LIMIT, Limits, body_limit
 from titan.model.views import ProblemDocument
 
 REF = "#/components/schemas/{name}"
@@ -26,13 +26,14 @@ _QUERY_NONE = {"request", "self", "return"}
 @get("/openapi.json", name="openapi")
 async def describe(request: Http) -> Response[bytes]:
     """Return this document."""
-    return Response(msgspec.json.encode(document(request.app)), media_type="application/json")
+    limits = site_of(request.scope).engine.limits
+    return Response(msgspec.json.encode(document(request.app, limits)), media_type="application/json")
 
 
 @functools.lru_cache(maxsize=1)
-def document(app: Litestar) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of every HTTP route of `app` and of the store's."""
-    types: dict[str, type] = {"ProblemDocument": ProblemDocument, "SubmitHeader": SubmitHeader}
+def document(app: Litestar, limits: Limits) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of every HTTP route of `app` and of the store's, with what bounds each body."""
+    types: dict[str, type] = {"ProblemDocument": ProblemDocument}
     paths: dict[str, dict[str, Any]] = {}
     for route in app.routes:
         if isinstance(route, HTTPRoute):
@@ -46,6 +47,10 @@ def document(app: Litestar) -> dict[str, Any]:
         paths[path] = {
             "post": _base(name, inspect.getdoc(body) or "", _body(body, types), {"200": _json(answer, types)})
         }
+    for methods in paths.values():
+        for operation in methods.values():
+            if "requestBody" in operation:
+                operation["requestBody"] |= _bound(operation["operationId"], limits)
     _, schemas = msgspec.json.schema_components(types.values(), ref_template=REF)
     return {
         "openapi": "3.1.0",
@@ -70,8 +75,9 @@ def _operation(handler: HTTPRouteHandler, path: str, types: dict[str, type]) -> 
     body: dict[str, Any] = {}
     if "body" in handler.opt:
         body = _body(handler.opt["body"], types)
-        if handler.opt.get("lines"):
-            body["content"]["application/x-ndjson"] = {"schema": {"$ref": REF.format(name="SubmitHeader")}}
+        if header := handler.opt.get("lines"):
+            types[header.__name__] = header
+            body["content"]["application/x-ndjson"] = {"schema": {"$ref": REF.format(name=header.__name__)}}
     elif handler.opt.get("raw"):
         body = {"content": {"application/octet-stream": {}}}
     statuses = handler.opt.get("status", (handler.status_code,))
@@ -125,6 +131,16 @@ def _answer(kind: Any, types: dict[str, type]) -> dict[str, Any]:
 def _body(kind: type, types: dict[str, type]) -> dict[str, Any]:
     types[kind.__name__] = kind
     return {"required": True, "content": {"application/json": {"schema": {"$ref": REF.format(name=kind.__name__)}}}}
+
+
+def _bound(route: str, limits: Limits) -> dict[str, Any]:
+    """Return what the document says of the size of a body: the limit's name, and how many bytes it allows here."""
+    name = body_limit(route)
+    size = getattr(limits, name)
+    text = f"at most {size} bytes ({name})"
+    if route in ("runs.submit", "runs.extend"):
+        text += f", of which one JSON document or line has at most {getattr(limits, JSON_LIMIT)} ({JSON_LIMIT})"
+    return {"description": text, "x-limit": name, "x-bytes-max": size}
 
 
 def _json(kind: type, types: dict[str, type]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Nothing here touches the database or the scheduler. A body is one JSON document, or NDJSON for large runs:
 a header line, then a job a line, decoded while it arrives. `body_hash` covers every byte received, so that
-an idempotency key can tell a resend from a reuse.
+an idempotency key can tell a resend from a reuse. The document or one line is decoded in one go, so it is short.
 """
 
 import base64
@@ -19,16 +19,18 @@ from titan.master.bodies import JSON, NDJSON, chunks, decode, depth_message, is_
 from titan.master.problems import invalid, too_large
 from titan.master.turns import Turns
 from titan.model.ids import SHA256_PATTERN, name_problem, shown
-from titan.model.limits import Limits, change
-from titan.model.requests import ExtendBody, SubmitBody, SubmitHeader
+from titan.model.limits import JSON_LIMIT, Limits, body_limit, change
+from titan.model.requests import ExtendBody, ExtendHeader, SubmitBody, SubmitHeader
 from titan.model.spec import JobSpec, Problem, read_job
-from titan_sdk.errors import Invalid
+from titan_sdk.errors import Invalid, TitanError
 
 PROBLEMS_KEPT_MAX = 1_000
 FORGOTTEN_AT_ONCE = 2_000
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
 _HEADER = msgspec.json.Decoder(SubmitHeader)
 _EXTEND = msgspec.json.Decoder(ExtendBody)
+_EXTEND_HEADER = msgspec.json.Decoder(ExtendHeader)
+_EXTENSION = "the extension"
 _ANY = msgspec.json.Decoder()
 
 
@@ -74,12 +76,13 @@ class Receiver:
         self.refused: list[JobSpec] = []
         self.hash = hashlib.sha256()
         self._scope = scope
-        self._chunks = chunks(scope, receive, limits.submit_body_bytes_max, "submit_body_bytes_max")
+        variable = body_limit("runs.submit")
+        self._chunks = chunks(scope, receive, getattr(limits, variable), variable)
 
     async def run(self) -> Submission:
         """Return a whole new run. Raises for a body that is no submission at all; its problems are listed otherwise."""
         if require_type(self._scope, JSON, NDJSON) == NDJSON:
-            return await self._lines()
+            return await self._lines(extends=False)
         body = decode(_SUBMIT, await self._document(), self.limits)
         if len(body.jobs) > self.limits.submit_jobs_inline_max:
             text = f"{len(body.jobs)} jobs in one JSON document: at most {self.limits.submit_jobs_inline_max}"
@@ -91,10 +94,11 @@ class Receiver:
 
     async def extension(self) -> Submission:
         """Return jobs to be added to a run."""
-        require_type(self._scope, JSON)
+        if require_type(self._scope, JSON, NDJSON) == NDJSON:
+            return await self._lines(extends=True)
         body = decode(_EXTEND, await self._document(), self.limits)
         jobs = await self._jobs(body.jobs)
-        return self._submission("the extension", None, jobs, await self._blobs(body.blobs))
+        return self._submission(_EXTENSION, None, jobs, await self._blobs(body.blobs))
 
     def _submission(
         self, name: str, agent_run_id: str | None, jobs: list[JobSpec], blobs: dict[str, bytes]
@@ -102,44 +106,55 @@ class Receiver:
         return Submission(name, agent_run_id, jobs, blobs, self.problems, self.hash.digest(), self.refused)
 
     async def _document(self) -> bytes:
-        limit = self.limits.json_bytes_max
+        limit: int = getattr(self.limits, JSON_LIMIT)
         body = bytearray()
         async for chunk in self._chunks:
             self.hash.update(chunk)
             body += chunk
             if len(body) > limit:
-                raise too_large("one JSON document", limit, "json_bytes_max", _SEND_LINES)
+                raise too_large("one JSON document", limit, JSON_LIMIT, _SEND_LINES)
             await self.turns.give()
         return bytes(body)
 
-    async def _lines(self) -> Submission:
+    async def _lines(self, *, extends: bool) -> Submission:
         lines = self._split()
         first = await anext(lines, b"")
-        header = decode(_HEADER, first, self.limits, "the first line")
+        header: SubmitHeader | ExtendHeader
+        if extends:
+            header = decode(_EXTEND_HEADER, first, self.limits, "the first line")
+        else:
+            header = decode(_HEADER, first, self.limits, "the first line")
         if not 0 <= header.jobs <= self.limits.dag_jobs_max:
             raise too_many_jobs(header.jobs, self.limits)
-        self._check_names(header.name, header.agent_run_id)
+        name, agent_run_id = _EXTENSION, None
+        if isinstance(header, SubmitHeader):
+            name, agent_run_id = header.name, header.agent_run_id
+            self._check_names(name, agent_run_id)
         blobs = await self._blobs(header.blobs)
         jobs: list[JobSpec] = []
-        number = 1
+        number, arrived = 1, 0
         async for line in lines:
             number += 1
-            if number - 1 > header.jobs:
+            where = f"line {number}"
+            raw = decode(_ANY, line, self.limits, where)
+            await self.turns.give()
+            if isinstance(raw, dict) and raw.keys() == {"blobs"}:
+                blobs |= await self._blobs(_texts(raw["blobs"], where))
+                continue
+            arrived += 1
+            if arrived > header.jobs:
                 raise Invalid(
                     f"there are more lines than the {header.jobs} jobs that the first line announced: announce them all"
                 )
-            raw = decode(_ANY, line, self.limits, f"line {number}")
-            self._add_job(raw, f"line {number}", jobs)
+            self._add_job(raw, where, jobs)
             await self.turns.give()
-        if number - 1 != header.jobs:
-            raise Invalid(
-                f"{number - 1} jobs arrived of the {header.jobs} that the first line announced: send it again"
-            )
-        return self._submission(header.name, header.agent_run_id, jobs, blobs)
+        if arrived != header.jobs:
+            raise Invalid(f"{arrived} jobs arrived of the {header.jobs} that the first line announced: send it again")
+        return self._submission(name, agent_run_id, jobs, blobs)
 
     async def _split(self) -> AsyncIterator[bytes]:
         """Yield the lines of the body that are not blank."""
-        limit = self.limits.json_bytes_max
+        limit: int = getattr(self.limits, JSON_LIMIT)
         rest = bytearray()
         async for chunk in self._chunks:
             self.hash.update(chunk)
@@ -147,11 +162,13 @@ class Receiver:
             for part in whole:
                 line = bytes(rest) + part if rest else part
                 rest.clear()
+                if len(line) > limit:
+                    raise _long_line(limit)
                 if line.strip():
                     yield line
             rest += last
             if len(rest) > limit:
-                raise too_large("one line", limit, "json_bytes_max", "PUT large files to /api/v1/blobs first")
+                raise _long_line(limit)
         if rest.strip():
             yield bytes(rest)
 
@@ -221,6 +238,16 @@ def too_many_jobs(count: int, limits: Limits) -> Invalid:
     return Invalid(
         f"the first line announces {count} jobs: give 0 to {limits.dag_jobs_max}", code="too_large", hint=hint
     )
+
+
+def _long_line(limit: int) -> TitanError:
+    return too_large("one line", limit, JSON_LIMIT, "give files lines of their own, or PUT them to /api/v1/blobs first")
+
+
+def _texts(sent: object, where: str) -> dict[str, str]:
+    if not isinstance(sent, dict) or not all(isinstance(text, str) for text in sent.values()):
+        raise Invalid(f"{where}: blobs is no object of texts: give SHA-256 and base64 of each content")
+    return sent
 
 
 def _remains(raw: dict[str, Any], bad_fields: set[str]) -> JobSpec:

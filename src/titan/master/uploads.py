@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from titan.master.asgi import Receive, Scope
 from titan.master.bodies import chunks
 from titan.master.engine import Engine
+from titan.model.limits import body_limit
 from titan.model.store import UploadBlob
 from titan.storage.blobs import BlobFiles
 from titan_sdk.errors import Invalid, StorageFull
@@ -23,7 +24,8 @@ async def receive_blob(
 
     Raises Invalid when it does not hash to `sha256` (None: any content), `too_large`, or StorageFull.
     """
-    body = chunks(scope, receive, engine.limits.blob_bytes_max, "blob_bytes_max")
+    variable = body_limit("blobs.put")
+    body = chunks(scope, receive, getattr(engine.limits, variable), variable)
     loop = asyncio.get_running_loop()
     pulled = _pull(body, loop)
     now_ms = engine.clock().wall_ms

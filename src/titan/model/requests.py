@@ -20,7 +20,7 @@ class SubmitBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SubmitHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST runs as NDJSON, first line. `jobs`: how many lines, a job each, follow."""
+    """POST runs as NDJSON, first line. `jobs`: how many jobs follow, a line each; other lines hold more `blobs`."""
 
     name: str
     jobs: int
@@ -32,6 +32,13 @@ class ExtendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST runs/{run}/extend."""
 
     jobs: list[Any]
+    blobs: dict[str, str] = {}
+
+
+class ExtendHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST runs/{run}/extend as NDJSON, first line. The lines are those of POST runs."""
+
+    jobs: int
     blobs: dict[str, str] = {}
 
 

@@ -31,7 +31,7 @@ from titan.master.show import job_view, run_view
 from titan.master.submission import Receiver
 from titan.master.turns import Turns
 from titan.model.ids import RUN_ID_PATTERN, shown
-from titan.model.requests import ExtendBody, RetryBody, SubmitBody
+from titan.model.requests import ExtendBody, ExtendHeader, RetryBody, SubmitBody, SubmitHeader
 from titan.model.states import FINAL_RUN_STATES
 from titan.model.views import JobList, RunAnswer, RunList, RunView, RunWait, ShortIds, Submitted
 from titan.storage import queries
@@ -42,7 +42,7 @@ States = Annotated[str, QueryParameter(name="state")]  # `state` is a word of th
 _RETRY = msgspec.json.Decoder(RetryBody)
 
 
-@post("/runs", name="runs.submit", opt={"body": SubmitBody, "lines": True, "status": (201, 200)})
+@post("/runs", name="runs.submit", opt={"body": SubmitBody, "lines": SubmitHeader, "status": (201, 200)})
 async def submit(request: Http) -> Response[Submitted]:
     """Submit a run: 201, or 200 with the first answer when the same Idempotency-Key submitted it before."""
     engine, turns = engine_of(request), Turns()
@@ -153,7 +153,9 @@ async def retry(request: Http, run: FromPath[str]) -> RunAnswer:
     return RunAnswer(run_view(run_now(engine, row.run_id)))
 
 
-@post("/runs/{run:str}/extend", name="runs.extend", opt={"body": ExtendBody, "status": (201, 200)})
+@post(
+    "/runs/{run:str}/extend", name="runs.extend", opt={"body": ExtendBody, "lines": ExtendHeader, "status": (201, 200)}
+)
 async def extend(request: Http, run: FromPath[str]) -> Response[Submitted]:
     """Add jobs to a run that has not ended: 201, or 200 when the same Idempotency-Key added them before."""
     engine, turns = engine_of(request), Turns()

@@ -101,7 +101,7 @@ def idempotency_key(scope: Scope) -> str | None:
 async def json_body(request: Http, decoder: msgspec.json.Decoder[Any], empty: Any = None) -> Any:
     """Return the body decoded; `empty` (when given) stands for a request without one. Raises Invalid, 413 or 415."""
     limits = engine_of(request).limits
-    body = await read_body(request.scope, request.receive, limits.json_bytes_max, "json_bytes_max")
+    body = await read_body(request.scope, request.receive, limits, request.route_handler.name or "")
     if not body and empty is not None:
         return empty
     require_type(request.scope, "application/json")

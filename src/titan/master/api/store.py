@@ -89,7 +89,7 @@ def _route(name: str, kind: type[B], act: Act[B]) -> tuple[str, FastRoute]:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         site = site_of(scope)
         limits = site.engine.limits
-        body = await read_body(scope, receive, limits.json_bytes_max, "json_bytes_max")
+        body = await read_body(scope, receive, limits, name)
         require_type(scope, JSON)
         answer = _ENCODER.encode(await act(Call(site, scope, body), decode(decoder, body, limits)))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
