@@ -424,10 +424,6 @@ STANDARD = {
     "pid and parent": "print(os.getpid() > 1, os.getppid() > 0, os.getpid() == int(os.readlink('/proc/self')))",
     "unicode in files": "open(OUT + '/\\u00e9\\u4e16', 'w').write('\\U0001f680')\nprint(os.listdir(OUT))",
     "a strange argument": "print([os.fsencode(a) for a in sys.argv[2:]])",
-    "numpy": (
-        "try:\n    import numpy as np\nexcept ImportError:\n    print('none here')\n    sys.exit()\n"
-        "a = np.arange(9.0).reshape(3, 3)\nprint(a @ a, np.linalg.det(a + np.eye(3)).round(6))"
-    ),
 }  # fmt: skip
 SCRIPTS = {f"processes: {name}": HEAD + text for name, text in PROCESSES.items()} | {
     name: (text if text.startswith("# -*-") else HEAD + text) for name, text in STANDARD.items()
