@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from titan_sdk.api import Api, segment
-from titan_sdk.errors import Invalid, NotFound, TitanError, Unreachable
+from titan_sdk.errors import Conflict, Invalid, NotFound, TitanError, Unreachable
 from titan_sdk.idempotency import random_key
 from titan_sdk.reading import BYTES, begin_of, text_of, unreadable
 
@@ -61,14 +61,15 @@ class ArtifactCalls(Api):
         save_path: str | os.PathLike[str] | None = None,
         version: int | None = None,
         progress: Progress | None = None,
+        replace: bool = True,
     ) -> dict[str, Any]:
         """Save an artifact at `save_path`: a file, which is replaced, a folder, or None for the working folder.
 
-        It is the newest version, or the one asked for. Nothing is left behind when the download fails. Returns a dict
-        with `path`, `key`, `version`, `sha256` and `size`. Example: ``client.get_artifact("report", "report.html")``.
-        Raises NotFound.
+        It is the newest version, or the one asked for. With `replace=False` a file that is there stays and Conflict is
+        raised. Nothing is left behind when the download fails. Returns a dict with `path`, `key`, `version`, `sha256`
+        and `size`. Example: ``client.get_artifact("report", "report.html")``. Raises NotFound.
         """
-        return self._saved({"key": _key(key), "version": version or 0}, save_path, progress)
+        return self._saved({"key": _key(key), "version": version or 0}, save_path, progress, replace=replace)
 
     def fetch_artifact(self, filename: str, save_path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         """Save what was published last from a file called `filename`, whatever its key; else as `get_artifact`.
@@ -120,14 +121,21 @@ class ArtifactCalls(Api):
         return int(self._transport.call("DELETE", "artifacts", query=query, key=random_key()).json()["deleted"])
 
     def _saved(
-        self, query: dict[str, Any], save_path: str | os.PathLike[str] | None, progress: Progress | None
+        self,
+        query: dict[str, Any],
+        save_path: str | os.PathLike[str] | None,
+        progress: Progress | None,
+        *,
+        replace: bool = True,
     ) -> dict[str, Any]:
         download = _Download(self, query)
         pieces = download.pieces()
-        first = next(pieces, b"")
-        path = _target(save_path, download.name)
         try:
-            _write(path, _told(_with_first(first, pieces), download, progress))
+            first = next(pieces, b"")
+            path = _target(save_path, download.name)
+            if not replace and os.path.lexists(path):
+                raise _taken(path)
+            _write(path, _told(_with_first(first, pieces), download, progress), replace=replace)
         finally:
             pieces.close()
         return {
@@ -207,22 +215,37 @@ class _Part:
     def write(self, piece: bytes) -> None:
         self._file.write(piece)
 
-    def keep(self) -> None:
+    def keep(self, *, replace: bool) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-        os.replace(self._part, self._path)
+        if replace:
+            os.replace(self._part, self._path)
+            return
+        try:
+            os.link(self._part, self._path)  # somebody may have made one meanwhile
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links there
+            with open(self._path, "xb"):
+                os.replace(self._part, self._path)
 
 
-def _write(path: str, pieces: Iterable[bytes]) -> None:
+def _write(path: str, pieces: Iterable[bytes], *, replace: bool = True) -> None:
     try:
         with _Part(path) as part:
             for piece in pieces:
                 part.write(piece)
-            part.keep()
+            part.keep(replace=replace)
     except TitanError:  # some of them are OSErrors too
         raise
+    except FileExistsError:
+        raise _taken(path) from None
     except OSError as error:
         raise Invalid(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _taken(path: str) -> Conflict:
+    return Conflict(f"{path} is there already", hint="give save_path= another path, or replace=True")
 
 
 def _told(pieces: Iterator[bytes], download: _Download, progress: Progress | None) -> Iterator[bytes]:

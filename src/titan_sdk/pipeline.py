@@ -97,6 +97,11 @@ def read_pipeline(path: str | os.PathLike[str], *, scripts_are_here: bool = Fals
     Raises Invalid with every problem of the file, FileMissing (also a FileNotFoundError) when it is not there.
     """
     data = _read(path)
+    if data.startswith(b"#!") or os.fspath(path).endswith(".py"):
+        raise Invalid(
+            f"{shown(os.fspath(path))} is a script, not a pipeline file",
+            hint=f"titan run {_shown_path(path)} runs it; a pipeline file (YAML) names scripts and their order",
+        )
     pipeline = Pipeline(_shown_path(path))
     try:
         text = decoded(data)

@@ -59,6 +59,19 @@ def test_the_words_and_exit_codes_of_titan_artifacts(cluster: Cluster, tmp_path:
     done = run("get", "words/a", "folder")
     assert done.stderr == b"saved folder/a.bin: version 3 of words/a, 1.2 KiB\n"
     assert (tmp_path / "folder" / "a.bin").read_bytes() == b"\0\xff" * 600
+    for words in (["folder"], []):
+        (tmp_path / "a.bin").write_bytes(b"mine")
+        done = run("get", "words/a", *words)
+        there = "/".join([*(words or "."), "a.bin"])
+        assert (done.returncode, done.stdout) == (6, b"")
+        assert done.stderr.decode() == (
+            f"titan: {there} is there already\n"
+            "Next: titan artifacts get words/a PATH gives it another name; --force replaces the file\n"
+        )
+    assert (tmp_path / "a.bin").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "folder"], "nothing is left of it"
+    assert run("get", "words/a", "--force", "-q").stdout == b"./a.bin\n"
+    assert (tmp_path / "a.bin").read_bytes() == b"\0\xff" * 600
     assert document(run("get", "words/a", "b.bin", "--version", "1", "--json"))["version"] == 1
     listed = run("ls", "words/").stdout.decode().split()
     assert listed[:4] == ["words/a", "3", "1.2", "KiB"]

@@ -20,7 +20,7 @@ from titan_sdk import TitanClient, TitanJob
 
 WAIT_S = 60
 ID = "[0-9a-f]{4,32}"
-TIME = "[0-9]+(?:\\.[0-9]+)? s"
+TIME = "(?:[0-9]+(?:\\.[0-9]+)? s|[0-9]+ ms)"
 HELLO = "import sys\nprint('hello', sys.argv[-1])\n"
 # Says that it runs through one pipe and ends when the other is opened.
 WAITING = """

@@ -63,6 +63,19 @@ def test_the_first_screen_is_two_lines_and_the_last_is_one(tmp_path: Path) -> No
         assert up.stderr.read() == b"titan: stopping; Ctrl+C again: without waiting for the jobs\n"
 
 
+def test_after_titan_down_the_other_terminal_says_so(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    command = [TITAN, "up", "--port", "0", "--workers", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=bare_environment(home), stdout=pipe, stderr=pipe) as up:
+        assert up.stdout is not None
+        assert up.stderr is not None
+        up.stdout.readline()
+        assert titan(home, "down", cwd=tmp_path).returncode == 0
+        assert up.wait(WAIT_S) == 0
+        assert up.stderr.read() == b"titan: stopped by titan down; Ctrl+C: without waiting for the jobs\n"
+
+
 def test_status_is_zero_as_soon_as_up_says_ready(own_cluster: Cluster) -> None:
     done = own_cluster.titan("status", "--json")
     assert done.returncode == 0, done.stderr

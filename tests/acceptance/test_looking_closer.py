@@ -14,7 +14,7 @@ from tests.acceptance.test_commands import Gate, started
 from titan_sdk import TitanClient, TitanJob
 
 WAIT_S = 60
-TIME = "[0-9]+(?:\\.[0-9]+)? s"
+TIME = "(?:[0-9]+(?:\\.[0-9]+)? s|[0-9]+ ms)"
 
 
 @pytest.fixture

@@ -31,6 +31,17 @@ def test_a_token_is_made_used_listed_and_revoked(cluster: Cluster) -> None:
     assert token_id not in cluster.titan("token", "ls", "-q").stdout.decode()
 
 
+def test_a_token_is_revoked_by_its_name_and_the_id_is_said(cluster: Cluster) -> None:
+    ids = [json.loads(cluster.titan("token", "create", name, "--role", "viewer", "--json").stdout)["about"]["id"]
+           for name in ("by name", "twice", "twice")]  # fmt: skip
+    done = cluster.titan("token", "revoke", "by name")
+    assert (done.returncode, done.stderr.decode()) == (0, f"token {ids[0]} (by name) is revoked\n")
+    done = cluster.titan("token", "revoke", "twice")
+    assert done.returncode == 6
+    assert all(f"  - {token_id}, viewer, made ".encode() in done.stderr for token_id in ids[1:])
+    assert cluster.titan("token", "revoke", *ids[1:]).returncode == 0
+
+
 def test_what_cannot_be_a_token_is_refused_in_words(cluster: Cluster) -> None:
     for arguments, code, words in (
         (["create", "n", "--role", "root"], 2, "root"),

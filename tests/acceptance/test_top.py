@@ -116,6 +116,12 @@ def test_it_shows_workers_queues_with_their_reason_and_rates(cluster: Cluster, w
         assert terminal.modes() == terminal.modes_before
 
 
+def test_once_has_rates_too(cluster: Cluster) -> None:
+    done = cluster.titan("top", "--once", "--interval", "0.1")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"[0-9.]+/s started   [0-9.]+/s completed   .*", done.stdout.decode().splitlines()[2])
+
+
 @pytest.mark.parametrize(("typed", "number", "code"), [(b"\x03", 0, 130), (b"", signal.SIGTERM, 130), (b"Q", 0, 0)])
 def test_however_it_ends_the_terminal_is_as_before(cluster: Cluster, typed: bytes, number: int, code: int) -> None:
     with top(cluster) as terminal:

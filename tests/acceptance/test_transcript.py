@@ -15,7 +15,7 @@ from titan_sdk import TitanClient, TitanJob
 
 WAIT_S = 60
 ID = "([0-9a-f]{4,32})"
-TIME = "[0-9]+\\.[0-9] s"
+TIME = "(?:[0-9]+\\.[0-9]+ s|[0-9]+ ms)"
 NAME = "[A-Za-z0-9._-]+"
 BROKEN = "import sys\n\nif sys.argv[1] == 'us':\n    sys.exit(\"KeyError: 'price'\")\nprint('clean')\n"
 
@@ -61,7 +61,7 @@ def etl(client: TitanClient, folder: Path, monkeypatch: pytest.MonkeyPatch) -> s
 def test_run_streams_the_log_and_closes(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text("import sys\nprint('hello', sys.argv[-1])\n")
     code, shown = terminal(cluster, "run", "hello.py", "--", "--name", "Ada", cwd=tmp_path)
-    closing = "\\1 COMPLETED in [0-9]+\\.[0-9]+ s \\(queued [0-9]+ ms, started in [0-9]+ ms\\)"
+    closing = f"\\1 COMPLETED in {TIME} \\(queued [0-9]+ ms, started in [0-9]+ ms\\)"
     assert re.fullmatch(f"run {ID} hello\nhello Ada\n{closing}\n", shown), shown
     assert code == 0
 

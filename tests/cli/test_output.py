@@ -7,7 +7,7 @@ from typing import TextIO
 import pytest
 
 from titan.cli import output
-from titan.cli.output import Output, Stream, colour_wanted, plural, safe, spoken_s
+from titan.cli.output import Output, Stream, closing_s, colour_wanted, plural, safe, spoken_s
 from titan.model.ids import one_line
 
 ATTACKS = {
@@ -151,5 +151,13 @@ def test_json_is_one_line_and_harmless_on_a_terminal() -> None:
 
 def test_counts_and_durations_as_people_say_them() -> None:
     assert [plural(count, "slot") for count in (0, 1, 2)] == ["0 slots", "1 slot", "2 slots"]
-    spoken = [spoken_s(seconds) for seconds in (0.051, 3.21, 59.99, 252, 7500)]
-    assert spoken == ["0.05 s", "3.2 s", "60.0 s", "4 min 12 s", "2 h 5 min"]
+    spoken = [spoken_s(seconds) for seconds in (0, 0.0004, 0.004, 0.051, 0.9994, 0.9995, 3.21, 59.94, 59.99, 252, 7500)]
+    assert spoken[:5] == ["0 ms", "0 ms", "4 ms", "51 ms", "999 ms"]
+    assert spoken[5:] == ["1.0 s", "3.2 s", "59.9 s", "1 min 0 s", "4 min 12 s", "2 h 5 min"]
+
+
+def test_the_time_of_a_run_in_its_last_line() -> None:
+    spoken = [closing_s(seconds) for seconds in (0.004, 0.0094, 0.0095, 0.051, 0.0949, 0.095, 0.42, 0.949, 3.21, 252)]
+    assert spoken == [
+        "4 ms", "9 ms", "0.01 s", "0.05 s", "0.09 s", "0.1 s", "0.4 s", "0.9 s", "3.2 s", "4 min 12 s",
+    ]  # fmt: skip

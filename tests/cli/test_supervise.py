@@ -11,7 +11,7 @@ import pytest
 
 from titan.cli import supervise
 from titan.cli.exits import Exit
-from titan.cli.supervise import Child, Program, Supervisor, clean_environment
+from titan.cli.supervise import DOWN_SIGNAL, Child, Program, Supervisor, clean_environment
 
 # A child writes what happens to it into a file opened for appending; the last arguments are the supervisor's.
 CHILD = """
@@ -141,6 +141,27 @@ def test_a_second_ctrl_c_kills_at_once(fleet: Fleet) -> None:
     stubborn = fleet.program("w1", "stubborn", grace_s=100.0)
     assert fleet.run(fleet.program("master"), stubborn, when_ready=twice) == Exit.OK
     assert "w1 stopped" not in fleet.lines()
+
+
+@pytest.mark.parametrize(("number", "who"), [(DOWN_SIGNAL, "titan down"), (signal.SIGTERM, "SIGTERM")])
+def test_the_other_terminal_says_who_stopped_it(fleet: Fleet, number: signal.Signals, who: str) -> None:
+    def stopped() -> None:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stubborn = fleet.program("w1", "stubborn", grace_s=100.0)
+    assert fleet.run(fleet.program("master"), stubborn, when_ready=stopped) == Exit.OK
+    assert fleet.said == [f"stopped by {who}; Ctrl+C: without waiting for the jobs"]
+    assert "w1 stopped" not in fleet.lines(), "and so it is"
+
+
+def test_titan_down_reaches_one_that_was_started_with_the_signal_ignored(fleet: Fleet) -> None:
+    before = signal.signal(DOWN_SIGNAL, signal.SIG_IGN)
+    try:
+        down = lambda: os.kill(os.getpid(), DOWN_SIGNAL)  # noqa: E731
+        assert fleet.run(fleet.program("master"), when_ready=down) == Exit.OK
+    finally:
+        signal.signal(DOWN_SIGNAL, before)
 
 
 def test_signals_and_descriptors_are_put_back(fleet: Fleet) -> None:

@@ -120,6 +120,12 @@ CLI = [
     line("validate nowhere.yml", "nowhere.yml"),
     line("validate .", "."),
     line("validate here.py", "here.py"),
+    line("submit here.py", "titan run here.py"),
+    line("run bad.yml", "titan submit bad.yml"),
+    line("graph here.py", "here.py"),
+    line("validate tool.sh", "titan run tool.sh"),
+    line("--url ftp://x ps", "--url"),
+    line("--url {url} up", "--url"),
     line("validate bad.yml", "piority"),
     line("validate alias.yml", "*jobs"),
     line("graph nope", "'nope'"),
@@ -181,6 +187,7 @@ def prepare(folder: Path) -> socket.socket:
     """Fill `folder` with files and homes that are no good; return what holds a port."""
     (folder / "here.txt").write_text("no script")
     (folder / "here.py").write_text("print('ok')")
+    (folder / "tool.sh").write_text("#!/bin/sh\n")
     (folder / "bad.yml").write_text(BAD_YAML)
     (folder / "alias.yml").write_text("name: x\njobs: &jobs\n- *jobs\n")
     (folder / "shared").mkdir()

@@ -120,7 +120,7 @@ jobs:
   - {id: report, file: ok.py, depends_on: [clean-eu, clean-us]}
 """
 ID = "[0-9a-f]{4,32}"
-TIME = "[0-9]+\\.[0-9] s"
+TIME = "(?:[0-9]+\\.[0-9]+ s|[0-9]+ ms)"
 
 
 Titan = Callable[..., tuple[int, list[str], list[str]]]

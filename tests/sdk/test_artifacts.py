@@ -12,7 +12,7 @@ import pytest
 from tests.api.master import TOKEN, Master
 from tests.sdk.conftest import Connect
 from tests.sdk.double import Double, Last, Request, answer, raw
-from titan_sdk import Denied, FileMissing, Invalid, NotFound, TitanClient, Unreachable
+from titan_sdk import Conflict, Denied, FileMissing, Invalid, NotFound, TitanClient, Unreachable
 from titan_sdk import artifacts as module
 
 MIB = 1024 * 1024
@@ -61,6 +61,28 @@ def test_where_it_is_saved(client: TitanClient) -> None:
     assert client.fetch_artifact("somewhere/second.txt", "by-name")["key"] == "place"
     assert Path("by-name").read_bytes() == b"2"
     assert sorted(os.listdir()) == ["by-name", "first.txt", "folder", "second.txt"]
+
+
+def test_a_file_that_is_there_stays_with_replace_false(client: TitanClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.publish_artifact("stays", file("stays.txt", b"theirs"))
+    for hard_links in (True, False):
+        if not hard_links:
+            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no hard links here")))
+        Path("stays.txt").write_bytes(b"mine")
+        with pytest.raises(Conflict, match=r"stays\.txt is there already"):
+            client.get_artifact("stays", replace=False)
+
+        def somebody_was_faster(_done: int, _total: int) -> None:
+            Path("late.txt").write_bytes(b"mine")
+
+        with pytest.raises(Conflict, match=r"late\.txt is there already"):
+            client.get_artifact("stays", "late.txt", progress=somebody_was_faster, replace=False)
+        assert Path("stays.txt").read_bytes() == Path("late.txt").read_bytes() == b"mine"
+        assert client.get_artifact("stays", "new.txt", replace=False)["version"] == 1
+        assert Path("new.txt").read_bytes() == b"theirs"
+        for name in ("late.txt", "new.txt"):
+            Path(name).unlink()
+        assert not list(Path().glob("*.part-*"))
 
 
 def test_a_file_that_was_only_uploaded_is_fetched_by_its_name(client: TitanClient) -> None:

@@ -1,5 +1,7 @@
 """`titan artifacts`: files of any size that jobs and people publish under a key."""
 
+import os
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any, Self
@@ -9,6 +11,7 @@ import click
 from titan.cli.options import common
 from titan.cli.output import Output, plural
 from titan_sdk import TitanClient
+from titan_sdk.errors import Conflict
 
 EVERY_S = 0.1
 WHAT_CHARS_MAX = 40
@@ -43,12 +46,13 @@ def ls(out: Output, *, prefix: str, versions: bool) -> None:
 @click.argument("key")
 @click.argument("path", required=False)
 @click.option("--version", type=VERSION, metavar="N", help="This version instead of the newest.")
+@click.option("--force", is_flag=True, help="Replace a file whose name was not given.")
 @common
-def get(out: Output, *, key: str, path: str | None, version: int | None) -> None:
+def get(out: Output, *, key: str, path: str | None, version: int | None, force: bool) -> None:
     """Save the artifact KEY at PATH: a file, which is replaced, or a folder; - is stdout.
 
-    Without PATH it goes into the working folder, under the name of the file that was published. Exit with 3 when there
-    is none.
+    Without PATH it goes into the working folder. There and in another folder it has the name of the file that was
+    published, and replaces no file of that name unless --force is given. Exit with 3 when there is no such artifact.
     """
     with TitanClient() as client:
         if path == "-":
@@ -57,7 +61,12 @@ def get(out: Output, *, key: str, path: str | None, version: int | None) -> None
             out.stdout.flush()
             return
         with _Progress(out, f"fetching {key}") as progress:
-            saved = client.get_artifact(key, path, version, progress)
+            named = path is not None and not os.path.isdir(path)
+            try:
+                saved = client.get_artifact(key, path, version, progress, replace=named or force)
+            except Conflict as error:
+                hint = f"titan artifacts get {shlex.quote(key)} PATH gives it another name; --force replaces the file"
+                raise Conflict(error.message, hint=hint) from None
     if out.as_json:
         out.document(saved)
     elif out.quiet:

@@ -10,6 +10,7 @@ import click
 from titan.cli import home as homes
 from titan.cli.options import local
 from titan.cli.output import Output
+from titan.cli.supervise import DOWN_SIGNAL
 from titan_sdk.discovery import home_folder
 from titan_sdk.errors import Conflict, Denied, TimedOut
 
@@ -42,7 +43,7 @@ def command(out: Output, *, timeout_s: float) -> None:
 
 
 def _stop(home: Path, timeout_s: float) -> int | None:
-    """Send TERM to the holder of `home`'s lock, wait for its end and return its pid; None when nobody holds it.
+    """Tell the holder of `home`'s lock, wait for its end and return its pid; None when nobody holds it.
 
     The pid is believed only because its lock is held: first a handle on the process, then the look at the
     lock once more, then the signal through the handle, so that a pid given to somebody else is never hit.
@@ -71,7 +72,7 @@ def _stop(home: Path, timeout_s: float) -> int | None:
 
 def _end(handle: int, pid: int, home: Path, timeout_s: float) -> None:
     try:
-        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        signal.pidfd_send_signal(handle, DOWN_SIGNAL)
     except ProcessLookupError:
         return
     except PermissionError:

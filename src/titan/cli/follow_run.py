@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 
 from titan.cli.ask import Document, Master, Named
-from titan.cli.output import Output, plural, safe, spoken_s
+from titan.cli.output import Output, closing_s, plural, safe
 from titan.cli.tell import between_s, ending
 from titan_sdk.feeds import RESYNC, follow
 
@@ -108,19 +108,14 @@ def _first_jobs(master: Master, run: Document) -> list[Document]:
 
 def _row(out: Output, job: Document, width: int, states: Document) -> str:
     took_s = between_s(job["started_at"], job["ended_at"])
-    took = "" if took_s is None else tenths(took_s)
+    took = "" if took_s is None else closing_s(took_s)
     name, state = safe(job["id"], colours=False).ljust(width), out.state(job["state"]) + " " * (9 - len(job["state"]))
     return f" {name}   {state} {took:<5}   {ending(job, states)}".rstrip()
 
 
-def tenths(seconds: float) -> str:
-    """Return a duration with one digit behind the point: ``0.4 s``."""
-    return f"{seconds:.1f} s" if seconds < 1 else spoken_s(seconds)
-
-
 def _close(out: Output, master: Master, named: Named, seen: Followed) -> None:
     run = seen.run
-    took = tenths(between_s(run["started_at"] or run["created_at"], run["ended_at"]) or 0.0)
+    took = closing_s(between_s(run["started_at"] or run["created_at"], run["ended_at"]) or 0.0)
     label = named.short
     if not seen.is_small:
         counts = [f"{run['jobs'][word]} {word}" for word in ("failed", "dead", "cancelled") if run["jobs"][word]]

@@ -28,6 +28,17 @@ COMMANDS = (
 
 _LEAST = re.compile(r"is not in the range x>=([0-9.]+)\.")
 _RANGE = re.compile(r"is not in the range ([0-9.]+)<=x<=([0-9.]+)\.")
+# What every command that asks a Master takes may also stand before it; True: a value follows.
+EVERYWHERE = {
+    "--url": True,
+    "--token-file": True,
+    "--profile": True,
+    "--ca": True,
+    "--json": False,
+    "-q": False,
+    "--quiet": False,
+    "--debug": False,
+}
 # Words that people bring from other tools; anything else is compared letter by letter.
 SYNONYMS = {
     "apply": "submit",
@@ -53,16 +64,17 @@ SYNONYMS = {
 class RootGroup(click.Group):
     """The commands by name, each module imported when its name is typed."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse `args` with what every command takes behind the command, where its own parser looks for it."""
+        return super().parse_args(ctx, command_first(args))
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         """Return the names in the order of the first five minutes."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
         """Return the command of that name, or None."""
-        if cmd_name not in COMMANDS:
-            return None
-        found: click.Command = importlib.import_module(f"titan.cli.{cmd_name}").command
-        return found
+        return _command(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -76,13 +88,35 @@ class RootGroup(click.Group):
             raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx) from None
 
 
+def _command(name: str) -> click.Command | None:
+    if name not in COMMANDS:
+        return None
+    found: click.Command = importlib.import_module(f"titan.cli.{name}").command
+    return found
+
+
+def command_first(args: Sequence[str]) -> list[str]:
+    """Return `args` with what stands before the command behind it: `--url X store get k` is `store get --url X k`."""
+    begin = 0
+    while begin < len(args) and (option := args[begin].split("=", 1)[0]) in EVERYWHERE:
+        begin += 2 if EVERYWHERE[option] and "=" not in args[begin] else 1
+    early, left = args[:begin], list(args[begin:])
+    command = _command(left[0]) if early and left else None
+    if command is None:
+        return left
+    is_group = isinstance(command, click.Group) and len(left) > 1 and not left[1].startswith("-")
+    words = 2 if is_group else 1
+    return [*left[:words], *early, *left[words:]]
+
+
 @click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="Titan %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Add the traceback to an error.")
 def titan() -> None:
     """Run scripts, services and agents on any number of machines.
 
-    Begin with `titan up`, then in another terminal `titan run hello.py`.
+    Begin with `titan up`, then in another terminal `titan run hello.py`. Which Master is asked (--url, --token-file,
+    --ca, --profile) and how is answered (--json, -q) may stand before the command or behind it.
     """
 
 
@@ -117,13 +151,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: Exception, typed: list[str]) -> int:
     ours = typed[: typed.index("--")] if "--" in typed else typed
+    words = [word for word in command_first(ours) if not word.startswith("-")]
     debug = "--debug" in ours
     if isinstance(error, Unreachable) and any(word.split("=")[0] == "--url" for word in ours):
         error.message = error.message.replace("(from TITAN_URL)", "(from --url)")
     told = _told(error)
     # `titan run` passes the script's own code, so whatever is not the script's must stand apart from it.
-    runs_a_script = [word for word in ours if not word.startswith("-")][:1] == ["run"]
-    code = int(Exit.OURS if runs_a_script else told["exit_code"])
+    code = int(Exit.OURS if words[:1] == ["run"] else told["exit_code"])
     if debug:
         import traceback
 

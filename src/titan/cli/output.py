@@ -218,15 +218,22 @@ def plural(count: int, noun: str) -> str:
 
 
 def spoken_s(seconds: float) -> str:
-    """Return a duration as people say it: ``0.05 s``, ``3.2 s``, ``4 min 12 s``, ``2 h 5 min``."""
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 60:
+    """Return a duration as people say it: ``4 ms``, ``3.2 s``, ``4 min 12 s``, ``2 h 5 min``."""
+    if round(seconds * 1000) < 1000:
+        return f"{round(seconds * 1000)} ms"
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest_s = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest_s} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def closing_s(seconds: float) -> str:
+    """Return how long a run took, for its last line: ``0.4 s``, ``0.05 s``, and ``4 ms`` rather than a zero."""
+    if 0.0095 <= seconds < 1:
+        return f"{seconds:.2f} s" if seconds < 0.095 else f"{seconds:.1f} s"
+    return spoken_s(seconds)
 
 
 def write_json(document: Mapping[str, Any], stream: TextIO) -> None:

@@ -92,11 +92,7 @@ def _head(url: str, overview: Document, rates: dict[str, float] | None, paper: P
     counts = ", ".join(f"{count} {state}" for state, count in sorted(stats["jobs"].items()) if count)
     second = f"{plural(stats['runs_living'], 'run')} under way   {counts or 'no jobs'}"
     told = "   ".join(f"{rate:g}/s {word}" for word, rate in (rates or {}).items())
-    return [
-        paper.painted(paper.fitted(first), BOLD),
-        paper.fitted(second),
-        paper.fitted(told or "rates come with the second look"),
-    ]
+    return [paper.painted(paper.fitted(first), BOLD), paper.fitted(second), paper.fitted(told)]
 
 
 def _workers(overview: Document) -> list[Row]:

@@ -1,6 +1,7 @@
 """`titan run`: one script, its output here, its exit code as ours."""
 
 import logging
+import os
 import re
 from pathlib import PurePath
 
@@ -12,7 +13,7 @@ from titan.cli.follow import follow
 from titan.cli.interrupted import interrupted
 from titan.cli.logs import follow_json
 from titan.cli.options import common
-from titan.cli.output import Output, spoken_s
+from titan.cli.output import Output, closing_s, spoken_s
 from titan.cli.tell import between_s
 from titan.model.spec import GENERAL
 from titan_sdk import TitanJob
@@ -26,6 +27,8 @@ class RunCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse as usual; a wrong option that follows the script gets the way to pass it."""
+        if args and args[0].startswith("-") and os.path.isfile(args[0]):
+            args = [os.path.join(".", args[0]), *args[1:]]  # a script whose name begins like an option
         try:
             return super().parse_args(ctx, list(args))
         except click.exceptions.NoSuchOption as error:
@@ -151,18 +154,14 @@ def _to_the_end(out: Output, master: Master, named: Named, *, streaming: bool) -
 
 
 def _closing(master: Master, named: Named, job: Document) -> str:
-    took = spoken_s(between_s(named.run["created_at"], job["ended_at"]) or 0.0)
+    took = closing_s(between_s(named.run["created_at"], job["ended_at"]) or 0.0)
     if job["state"] == "COMPLETED":
         last = master.attempts(job)[-1]
         queued_s = between_s(job["ready_at"], last["granted_at"]) or 0.0
         started_s = between_s(last["granted_at"], last["started_at"]) or 0.0
-        return f"{named.label} COMPLETED in {took} (queued {_ms(queued_s)}, started in {_ms(started_s)})"
+        return f"{named.label} COMPLETED in {took} (queued {spoken_s(queued_s)}, started in {spoken_s(started_s)})"
     code = "" if job["exit_code"] is None else f": exit {job['exit_code']}"
     return f"{named.label} {job['state']} after {took}{code}.   whole log: titan logs {named.label}"
-
-
-def _ms(seconds: float) -> str:
-    return f"{round(seconds * 1000)} ms" if seconds < 1 else spoken_s(seconds)
 
 
 def _exit_of(job: Document) -> int:

@@ -34,7 +34,14 @@ WORKER_GRACE_S = 15.0
 MASTER_GRACE_S = 10.0
 # A killed worker's launcher ends its jobs and leaves by itself.
 ORPHANS_LEAVE_S = 0.5
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# What `titan down` sends, so that the other terminal can say who stopped it.
+DOWN_SIGNAL = signal.SIGUSR1
+STOPPED_BY = {
+    signal.SIGINT: "stopping; Ctrl+C again",
+    signal.SIGTERM: "stopped by SIGTERM; Ctrl+C",
+    signal.SIGHUP: "stopped, for its terminal is gone; Ctrl+C",
+    DOWN_SIGNAL: "stopped by titan down; Ctrl+C",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class Supervisor:
         self._say = say
         self._announced = False
         self._start_ends = 0
-        self._stopping = False
+        self._stopping: signal.Signals | None = None
         self._hurry = False
         self._gave_up: Exit | None = None
         self._parent_pipe, self._parent_end = os.pipe()
@@ -106,14 +113,14 @@ class Supervisor:
     def run(self) -> int:
         """Start everything, keep it up, stop it on a signal. Returns 0, or 6 when Titan could not start."""
         with self._signals():
-            while not self._stopping and self._gave_up is None:
+            while self._stopping is None and self._gave_up is None:
                 self._start_due()
                 self._wait(self._next_due_s())
                 self._reap()
                 self._end_orphans(time.monotonic())
                 self._announce()
             if self._stopping:
-                self._say("stopping; Ctrl+C again: without waiting for the jobs")
+                self._say(f"{STOPPED_BY[self._stopping]}: without waiting for the jobs")
             self._stop(self._workers)
             self._orphans.end(self._own())
             self._stop([self._master])
@@ -129,11 +136,11 @@ class Supervisor:
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
         self._selector.register(reading, selectors.EVENT_READ, None)
-        before = {number: signal.getsignal(number) for number in (signal.SIGCHLD, *STOP_SIGNALS)}
+        before = {number: signal.getsignal(number) for number in (signal.SIGCHLD, *STOPPED_BY)}
         wakeup_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        for number in STOP_SIGNALS:
-            if before[number] != signal.SIG_IGN:  # nohup means it
+        for number in STOPPED_BY:
+            if before[number] != signal.SIG_IGN or number == DOWN_SIGNAL:  # nohup means it
                 signal.signal(number, self._asked_to_stop)
         try:
             yield
@@ -146,8 +153,8 @@ class Supervisor:
             os.close(writing)
 
     def _asked_to_stop(self, number: int, _frame: FrameType | None) -> None:
-        self._hurry = self._stopping and number == signal.SIGINT
-        self._stopping = True
+        self._hurry = self._stopping is not None and number == signal.SIGINT
+        self._stopping = self._stopping or signal.Signals(number)
 
     def _start_due(self) -> None:
         now_s = time.monotonic()

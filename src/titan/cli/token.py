@@ -8,6 +8,7 @@ import click
 from titan.cli.ask import Document, Master
 from titan.cli.options import common
 from titan.cli.output import Output
+from titan_sdk.errors import Conflict
 
 # Written out, for a command line that starts quickly; a test compares them with the roles there are.
 ROLES = ("viewer", "submitter", "approver", "operator", "admin", "worker")
@@ -75,14 +76,30 @@ def ls(out: Output, *, everything: bool) -> None:
         out.talk("no tokens but the home's own and those of jobs: titan token create NAME --role ROLE")
 
 
-@command.command("revoke", epilog="Example: titan token revoke 1f0c9a")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@command.command("revoke", epilog="Example: titan token revoke 1f0c9ad2b7e4")
+@click.argument("names", metavar="ID|NAME...", nargs=-1, required=True)
 @common
-def revoke(out: Output, *, ids: tuple[str, ...]) -> None:
-    """Let tokens count no more: what they hold open is cut at once, feeds, waits and workers' links too."""
+def revoke(out: Output, *, names: tuple[str, ...]) -> None:
+    """Let tokens count no more: what they hold open is cut at once, feeds, waits and workers' links too.
+
+    A NAME is enough where one living token alone has it; it is then said which id that was.
+    """
     master = Master()
-    revoked = [master.revoke_token(token_id) for token_id in ids]
+    tokens = master.list_tokens()
+    revoked = [master.revoke_token(token_id) for token_id in [_id_of(name, tokens) for name in names]]
     out.told("tokens", revoked, "id", lambda it: f"token {it['id']} ({it['name']}) is revoked")
+
+
+def _id_of(name: str, tokens: list[Document]) -> str:
+    """Return the id of the token that `name` means: an id, or what one living token alone is called."""
+    if any(token["id"] == name for token in tokens):
+        return name
+    named = [token for token in tokens if token["name"] == name and token["state"] == "living"]
+    if len(named) > 1:
+        told = [f"{it['id']}, {it['role']}, made {it['created_at']} by {it['created_by']}" for it in named]
+        problems = [{"code": "conflict", "message": text} for text in told]
+        raise Conflict(f"{len(named)} tokens are called {name!a}", hint="name one by its id", problems=problems)
+    return named[0]["id"] if named else name
 
 
 def _until(token: Document) -> str:

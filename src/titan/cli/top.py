@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 import click
 
@@ -20,7 +21,7 @@ QUIT = ("q", "Q", "\x04")
 @click.command(
     "top", short_help="Workers, queues, running jobs and rates, live.", epilog="Example: titan top --interval 5"
 )
-@click.option("--once", is_flag=True, help="Print one look and end, as into a pipe and with --json.")
+@click.option("--once", is_flag=True, help="Print it once and end, as into a pipe and with --json.")
 @click.option(
     "--interval",
     "interval_s",
@@ -34,7 +35,7 @@ QUIT = ("q", "Q", "\x04")
 def command(out: Output, *, once: bool, interval_s: float) -> int | None:
     """Show workers with their slots and load, queues with the reason why they wait, running jobs, and rates.
 
-    On a terminal it goes on until q or Ctrl+C. Rates are of the last looks, so one look alone has none.
+    On a terminal it goes on until q or Ctrl+C. Rates are of the last looks; with --once of two, --interval apart.
     """
     master = Master(timeout_s=PATIENCE_S)
     first = master.overview()
@@ -44,7 +45,11 @@ def command(out: Output, *, once: bool, interval_s: float) -> int | None:
         for worker in first["workers"]:
             out.line(worker["name"])
     elif once or not (out.on_terminal and sys.stdin.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
-        for line in lines(master.url, first, None, Paper()):
+        rates = Rates()
+        rates.add(first)
+        time.sleep(interval_s)
+        last = master.overview()
+        for line in lines(master.url, last, rates.add(last), Paper()):
             out.line(line)
     else:
         return _live(out, master, first, interval_s)
