@@ -14,6 +14,7 @@ import pytest
 from tests.api.master import TOKEN, Answer, Master, Worker
 from tests.api.test_runs import refused
 from titan.master import artifacts
+from titan.model.store import DeleteArtifact
 
 LARGE = 300_000
 
@@ -156,6 +157,64 @@ def test_one_over_the_limit_of_versions_and_of_artifacts(own_master: Callable[..
     refused(publish(master, "c", b"c" * LARGE), 409, "conflict", "3 versions", "delete some")
     assert len(kept(master)) == 2
     assert publish(master, "a", b"").status == 200, "one goes for it"
+
+
+def test_one_byte_over_all_artifacts_is_refused_before_it_is_stored(
+    own_master: Callable[..., Master], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = own_master(artifacts_total_bytes_max=LARGE + 10)
+    key = {"Idempotency-Key": "filled"}
+    put = f"/artifacts?key=a&name=a&sha256={sha(b'a' * LARGE)}"
+    assert master.put(put, b"a" * LARGE, headers=key).status == 200
+    added: list[int] = []
+    files = master.gate.site.artifacts._files  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(files), "add", lambda _, __, piece: added.append(len(piece)))
+    told = ("limit of 300010", "delete some", "TITAN_LIMIT_ARTIFACTS_TOTAL_BYTES_MAX")
+    refused(publish(master, "b", b"b" * 11), 409, "conflict", *told)
+    refused(publish(master, "b", (b"b" for _ in range(11))), 409, "conflict", *told)
+    with socket.create_connection(("127.0.0.1", master.port), timeout=60) as announced:
+        head = f"PUT /api/v1/artifacts?key=b&name=b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        announced.sendall(head.encode() + b"Content-Length: 11\r\n\r\n")
+        assert announced.recv(12) == b"HTTP/1.1 409", "it is refused before a byte of it came"
+    assert added == []
+    monkeypatch.undo()
+    assert master.put(put, b"a" * LARGE, headers=key).json["version"] == 1, "a resend is no second one"
+    assert publish(master, "b", b"b" * 10).status == 200
+    assert master.request("DELETE", "/artifacts?key=a").status == 200
+    assert publish(master, "c", b"c" * LARGE).status == 200
+
+
+def test_two_that_arrive_together_have_no_more_room_than_one_after_the_other(own_master: Callable[..., Master]) -> None:
+    master = own_master(artifacts_total_bytes_max=3_000_000)
+    with socket.create_connection(("127.0.0.1", master.port)) as connection:
+        head = f"PUT /api/v1/artifacts?key=slow&name=s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        connection.sendall(head.encode() + b"Content-Length: 2900000\r\n\r\n" + b"x" * 2_000_000)
+        arriving = master.gate.site.artifacts  # type: ignore[attr-defined]
+        until(lambda: arriving._arriving > 1_000_000)
+        refused(publish(master, "second", b"2" * 2_000_001), 409, "conflict", "limit of 3000000")
+    until(lambda: arriving._arriving == 0)
+    assert publish(master, "second", b"2" * 2_000_001).status == 200
+
+
+def test_what_is_deleted_between_being_found_and_being_sent_is_told_as_deleted(
+    own_master: Callable[..., Master], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = own_master()
+    site = master.gate.site.artifacts  # type: ignore[attr-defined]
+    opening = site._files.open
+
+    def deleted_first(digest: str, size: int) -> int:
+        gone = DeleteArtifact("large", 0, 1)
+        master.run(site._engine.mutate(gone))
+        site._collect(digest)
+        return int(opening(digest, size))
+
+    publish(master, "large", b"l" * LARGE)
+    monkeypatch.setattr(site._files, "open", deleted_first)
+    refused(fetched(master, "large"), 404, "not_found", "deleted meanwhile")
+    publish(master, "small", b"s")
+    monkeypatch.setattr("titan.storage.artifacts.content", lambda *_: None)
+    refused(fetched(master, "small"), 404, "not_found", "deleted meanwhile")
 
 
 def test_one_over_the_limit_of_transfers(own_master: Callable[..., Master]) -> None:

@@ -298,6 +298,9 @@ ELSEWHERE = {
     "artifact_versions_max": (
         "tests/api/test_artifacts.py", "test_one_over_the_limit_of_versions_and_of_artifacts",
     ),
+    "artifacts_total_bytes_max": (
+        "tests/api/test_artifacts.py", "test_one_byte_over_all_artifacts_is_refused_before_it_is_stored",
+    ),
     "transfers_max": ("tests/api/test_artifacts.py", "test_one_over_the_limit_of_transfers"),
     "wait_s_max": ("tests/api/test_runs.py", "test_a_wait_that_is_over_its_time_says_so"),
     "events_ring_max": ("tests/api/test_feeds.py", "test_events_older_than_the_ring_lead_to_a_resync"),

@@ -201,7 +201,11 @@ def test_s33_half_a_character_is_no_text(master: Master, text: bytes) -> None:
 
 
 # A word of our own, and the settings of a connection: neither comes from outside.
-CONSTANT = ["titan.storage.queries: f\"'{RunState.STAGED}'\"", "titan.storage.sqlite: f'PRAGMA {pragma}'"]
+CONSTANT = [
+    "titan.storage.database: f'PRAGMA cache_size = -{sqlite.READER_CACHE_KIB}'",
+    "titan.storage.queries: f\"'{RunState.STAGED}'\"",
+    "titan.storage.sqlite: f'PRAGMA {pragma}'",
+]
 
 
 def formatted_statements() -> list[str]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import random
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,73 @@ def test_one_over_the_limit_of_artifacts(storage: Storage) -> None:
     assert isinstance(refused, StoreRefused)
     assert "3 versions" in refused.message
     assert publish(storage, "b") == ["3"], "one goes for it"
+
+
+def recounted(storage: Storage) -> tuple[int, int, int]:
+    marks = [row for row in storage.rows("artifact_marks") if row[0]]
+    return len(storage.rows("artifacts")), sum(row[1] for row in storage.rows("artifact_contents")), len(marks)
+
+
+def test_one_byte_over_what_all_artifacts_may_have(storage: Storage) -> None:
+    storage.close()
+    storage.limits = Limits(artifacts_total_bytes_max=5, artifact_versions_max=2)
+    storage.open()
+    assert publish(storage, "a", b"123") == ["1"]
+    assert publish(storage, "b", b"123") == ["1"], "the same content takes no room"
+    refused = publish(storage, "c", b"456")
+    assert isinstance(refused, StoreRefused)
+    assert (refused.code, "limit of 5" in refused.message) == ("conflict", True)
+    assert "TITAN_LIMIT_ARTIFACTS_TOTAL_BYTES_MAX" in refused.message
+    assert publish(storage, "c", b"45") == ["1"]
+    storage.one(DeleteArtifact("a", 0, NOW_MS))
+    assert isinstance(publish(storage, "d", b"6"), StoreRefused), "b still has the content"
+    storage.one(DeleteArtifact("b", 0, NOW_MS))
+    assert publish(storage, "d", b"678") == ["1"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_counted_is_what_there_is_whatever_was_done(storage: Storage, seed: int) -> None:
+    draw = random.Random(seed)
+    storage.close()
+    storage.limits = Limits(artifacts_max=12, artifact_versions_max=3, artifacts_total_bytes_max=60)
+    storage.open()
+    seen: Counter[str] = Counter()
+    for step in range(250):
+        key = draw.choice("abcdefgh")
+        once = IdempotencyKey(f"k{draw.randrange(40)}", b"body", NOW_MS + 1000) if draw.random() < 0.2 else None
+        if draw.random() < 0.65:
+            result = publish(storage, key, b"x" * draw.randrange(12), idempotency=once)
+        else:
+            result = storage.one(DeleteArtifact(key, draw.choice([0, 0, 1, 2, 9]), NOW_MS))
+        seen[result.message[:18] if isinstance(result, StoreRefused) else "done"] += 1
+        now = storage.database.read(artifacts.totals)
+        assert (now.versions, now.bytes, now.marks) == recounted(storage), step
+        if step % 100 == 99:
+            storage.close()
+            storage.open()
+    assert seen["done"] > 100
+    assert storage.database.read(artifacts.totals).bytes <= 60
+
+
+def test_a_publication_costs_the_same_however_many_artifacts_there_are(storage: Storage) -> None:
+    steps = [0]
+
+    def step() -> int:
+        steps[0] += 1
+        return 0
+
+    storage.database.writer().raw.set_progress_handler(step, 10)
+    costs = []
+    for count in (50, 1_500):
+        for number in range(count):
+            publish(storage, f"{count}/{number}", b"%d" % number)
+            if number % 2:
+                storage.one(DeleteArtifact(f"{count}/{number}", 0, NOW_MS))
+        before = steps[0]
+        publish(storage, "a", b"content")
+        storage.one(DeleteArtifact("a", 0, NOW_MS))
+        costs.append(steps[0] - before)
+    assert 0 < costs[1] < 1.5 * costs[0]
 
 
 def test_deleting_one_version_and_all(storage: Storage) -> None:

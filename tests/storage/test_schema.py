@@ -93,6 +93,7 @@ ARTIFACT = {
 }  # fmt: skip
 CONTENT = {"sha256": SHA, "size": 3, "data": b"abc"}
 MARK = {"key": b"k", "version": 3}
+TOTALS = {"id": 1, "versions": 0, "bytes": 0, "marks": 0}
 VALUE = {"key": b"k", "kind": "t", "value": b"v", "expires_ms": None}
 TOKEN = {
     "token_id": "0" * 12, "name": "ci", "role": "viewer", "worker": "", "hash": bytes(32), "created_ms": 1,
@@ -144,6 +145,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("artifact_contents_sha256", CONTENT, {"sha256": "abc"}),
     ("artifact_contents_size", CONTENT, {"size": 4}),
     ("artifact_marks_version", MARK, {"version": 0}),
+    ("artifact_totals_one", TOTALS, {"id": 2}),
+    ("artifact_totals_counts", TOTALS, {"bytes": -1}),
     ("kv_key", VALUE, {"key": b""}),
     ("kv_kind", VALUE, {"kind": "x"}),
     ("kv_kind", VALUE, {"kind": "s"}),

@@ -12,14 +12,15 @@ from litestar import Response
 from litestar.response.base import ASGIResponse
 
 from titan.master.asgi import Receive, Scope, Send
-from titan.master.bodies import chunks
+from titan.master.bodies import announced, chunks
 from titan.master.engine import Engine
 from titan.model.limits import change
 from titan.model.store import AppendAudit, DeleteArtifact, PublishArtifact
 from titan.storage import artifacts
 from titan.storage.blobs import Incoming
 from titan.storage.contents import ArtifactFiles
-from titan_sdk.errors import Invalid, StorageFull, Unavailable
+from titan.storage.errors import ContentMissing
+from titan_sdk.errors import Conflict, Invalid, NotFound, StorageFull, Unavailable
 
 PIECE_BYTES = 512 * 1024
 THREADS = 4
@@ -36,6 +37,13 @@ class Content(msgspec.Struct, frozen=True):
     data: bytes | None
 
 
+class Transfer(msgspec.Struct):
+    """One transfer: how many bytes of it take room that no row counts yet, and how many to come are here already."""
+
+    bytes: int = 0
+    known: int = 0
+
+
 class Artifacts:
     """The transfers of one Master. Everything here runs on the event loop."""
 
@@ -44,6 +52,7 @@ class Artifacts:
         self._files = files
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="titan-artifact")
         self._open = 0
+        self._arriving = 0  # bytes that no row counts yet
         engine.chores.append(self.sweep)
 
     async def publish(
@@ -51,11 +60,12 @@ class Artifacts:
     ) -> tuple[PublishArtifact, Any]:
         """Take a body in and carry out what `operation` makes of it; return the first of these with its result.
 
-        Raises Invalid when the body does not hash to `sha256` (None: any), `too_large`, StorageFull, and what
-        the operation is refused with is the caller's to look at.
+        Raises Invalid when the body does not hash to `sha256` (None: any), `too_large`, Conflict when all artifacts
+        together would have too many bytes, StorageFull, and what the operation is refused with is the caller's to look
+        at.
         """
-        with self.transfer():
-            content = await self._received(scope, receive, sha256)
+        with self.transfer() as transfer:
+            content = await self._received(scope, receive, sha256, transfer)
             try:
                 asked, *more = operation(content)
                 result = await self._engine.mutate(asked, *more)
@@ -84,11 +94,15 @@ class Artifacts:
 
     async def pieces(self, sha256: str, size: int, offset: int) -> AsyncIterator[bytes]:
         """Yield a content from `offset` on."""
-        row = await self._engine.read(lambda connection: artifacts.content(connection, sha256))
-        if row is not None and row[1] is not None:
+        row = await self._known(sha256)
+        if row[1] is not None:
             yield row[1][offset:]
             return
-        descriptor = await self._run(lambda: self._files.open(sha256, size))
+        try:
+            descriptor = await self._run(lambda: self._files.open(sha256, size))
+        except ContentMissing:
+            await self._known(sha256)  # a file that goes with its last row is no damage
+            raise
         try:
             while offset < size:
                 piece = await self._run(lambda at=offset: os.pread(descriptor, PIECE_BYTES, at))  # type: ignore[misc]
@@ -100,23 +114,53 @@ class Artifacts:
             self._threads.submit(os.close, descriptor)  # behind a read that may still be under way
 
     @contextmanager
-    def transfer(self) -> Iterator[None]:
+    def transfer(self) -> Iterator[Transfer]:
         """Count one transfer while it lasts. Raises Unavailable when there are too many."""
         limit = self._engine.limits.transfers_max
         if self._open >= limit:
             text = f"{limit} artifacts are on their way, which is the limit"
             raise Unavailable(text, hint=f"ask again; {change('transfers_max')}", retry_after_s=1.0)
         self._open += 1
+        transfer = Transfer()
         try:
-            yield
+            yield transfer
         finally:
             self._open -= 1
+            self._arriving -= transfer.bytes
 
-    async def _received(self, scope: Scope, receive: Receive, sha256: str | None) -> Content:
+    async def _known(self, sha256: str) -> tuple[int, bytes | None]:
+        row = await self._engine.read(lambda connection: artifacts.content(connection, sha256))
+        if row is None:
+            raise NotFound("the artifact was deleted meanwhile", hint="titan artifacts ls shows what there is now")
+        return row
+
+    async def _expect(self, scope: Scope, sha256: str | None, transfer: Transfer) -> None:
+        """Refuse what was announced and would not fit, before any of it is taken in."""
+        if sha256 is not None:
+            row = await self._engine.read(lambda connection: artifacts.content(connection, sha256))
+            transfer.known = 0 if row is None else row[0]  # so that a publication can be sent again
+        self._require_room(announced(scope) - transfer.known)
+
+    def _take(self, transfer: Transfer, more: int) -> None:
+        """Count bytes that arrived, before they are written. Raises Conflict when there is no room for them."""
+        new = max(0, more - transfer.known)
+        transfer.known -= more - new
+        self._require_room(new)
+        transfer.bytes += new
+        self._arriving += new
+
+    def _require_room(self, more: int) -> None:
+        kept = self._engine.look(artifacts.totals).bytes + self._arriving
+        if more > 0 and kept + more > self._engine.limits.artifacts_total_bytes_max:
+            raise Conflict(artifacts.full_message(kept, more, self._engine.limits))
+
+    async def _received(self, scope: Scope, receive: Receive, sha256: str | None, transfer: Transfer) -> Content:
         body = chunks(scope, receive, self._engine.limits.artifact_bytes_max, "artifact_bytes_max")
+        await self._expect(scope, sha256, transfer)
         incoming = self._files.begin()
         try:
             async for piece in _gathered(body):
+                self._take(transfer, len(piece))
                 await self._run(lambda piece=piece: self._files.add(incoming, piece))  # type: ignore[misc]
             if sha256 is not None and incoming.hash.hexdigest() != sha256:
                 raise Invalid(

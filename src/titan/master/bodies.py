@@ -48,9 +48,9 @@ async def chunks(scope: Scope, receive: Receive, limit: int, variable: str) -> A
 
     A length that was announced is judged before anything is read. Raises ClientGone when the caller hangs up.
     """
-    announced = _announced(scope)
-    if announced > limit:
-        raise too_large(f"the body of {announced} bytes", limit, variable)
+    length = announced(scope)
+    if length > limit:
+        raise too_large(f"the body of {length} bytes", limit, variable)
     seen = 0
     while True:
         message: Any = await receive()
@@ -146,7 +146,8 @@ def _too_deep(what: str, limits: Limits) -> TitanError:
     return Invalid(f"{what} is {depth_message(limits)}", code="too_large")
 
 
-def _announced(scope: Scope) -> int:
+def announced(scope: Scope) -> int:
+    """Return the length of the body as the caller announced it, 0 when it did not."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() else 0

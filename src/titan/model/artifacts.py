@@ -16,3 +16,11 @@ class ArtifactRow(msgspec.Struct, frozen=True, gc=False):
     run_id: str
     job_id: str
     attempt: int
+
+
+class ArtifactTotals(msgspec.Struct, frozen=True, gc=False):
+    """How many versions are kept, how many bytes their contents have (each counted once), and how many marks."""
+
+    versions: int = 0
+    bytes: int = 0
+    marks: int = 0

@@ -31,6 +31,7 @@ class Limits:
     artifact_key_chars_max: int = 512
     artifact_versions_max: int = 5
     artifacts_max: int = 100_000
+    artifacts_total_bytes_max: int = 256 * 1024 * 1024 * 1024
     transfers_max: int = 100
     head_bytes_max: int = 64 * 1024
     frame_bytes_max: int = 1024 * 1024

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, text
 
-from titan.model.artifacts import ArtifactRow
+from titan.model.artifacts import ArtifactRow, ArtifactTotals
 from titan.model.limits import Limits, change
 from titan.model.states import LIVING_ATTEMPT_STATES
 from titan.model.store import DeleteArtifact, PublishArtifact
@@ -22,7 +22,7 @@ from titan.storage import queries
 from titan.storage.connection import Connection, Statement
 from titan.storage.kv import Refused
 from titan.storage.queries import Page
-from titan.storage.tables import artifact_contents, artifact_marks, artifacts
+from titan.storage.tables import artifact_contents, artifact_marks, artifact_totals, artifacts
 
 _AFTER_ALL = b"\xff"  # no UTF-8 text begins with this byte
 _FLOOR = b""
@@ -62,8 +62,27 @@ _LIST = Statement(
     "high",
     "rows",
 )
-# All of them: no key is empty. A few milliseconds at the limit, once a publication.
-_COUNT = Statement(select(func.count()).select_from(artifacts).where(artifacts.c.key > bindparam("none")), "none")
+_TOTALS = Statement(
+    select(artifact_totals.c.versions, artifact_totals.c.bytes, artifact_totals.c.marks).where(
+        artifact_totals.c.id == bindparam("one")
+    ),
+    "one",
+)
+_ADD = Statement(
+    text(
+        "UPDATE artifact_totals SET versions = versions + :versions, bytes = bytes + :bytes, marks = marks + :marks"
+        " WHERE id = 1"
+    ),
+    "versions",
+    "bytes",
+    "marks",
+)
+_FIRST = Statement(
+    text("INSERT INTO artifact_totals (id, versions, bytes, marks) VALUES (1, :versions, :bytes, :marks)"),
+    "versions",
+    "bytes",
+    "marks",
+)
 _DROP = Statement(delete(artifacts).where(_by_key, artifacts.c.version == bindparam("version")), "k", "version")
 _NAMED_STILL = Statement(
     select(artifacts.c.version).where(artifacts.c.sha256 == bindparam("sha256")).limit(1), "sha256"
@@ -89,8 +108,9 @@ _MARKS = Statement(
     "k",
     "floor",
 )
-_MARK_COUNT = Statement(
-    select(func.count(), func.min(artifact_marks.c.version)).where(artifact_marks.c.key > bindparam("floor")), "floor"
+_HAS_MARK = Statement(select(artifact_marks.c.version).where(artifact_marks.c.key == bindparam("k")), "k")
+_LOWEST_MARK = Statement(
+    select(func.min(artifact_marks.c.version)).where(artifact_marks.c.key > bindparam("floor")), "floor"
 )
 _needless = (
     select(artifact_marks.c.key)
@@ -108,9 +128,13 @@ def publish(connection: Connection, operation: PublishArtifact, limits: Limits) 
             raise Refused("denied", "the attempt that published this is over: what it did counts no more")
     kept = versions(connection, operation.key)
     oldest = kept[max(0, limits.artifact_versions_max - 1) :]
-    if not oldest and _count(connection) >= limits.artifacts_max:
+    now = totals(connection)
+    if not oldest and now.versions >= limits.artifacts_max:
         full = f"there are {limits.artifacts_max} versions of artifacts, which is the limit: delete some"
         raise Refused("conflict", f"{full} ({change('artifacts_max')})")
+    new_bytes = operation.size if content(connection, operation.sha256) is None else 0
+    if new_bytes and now.bytes + new_bytes > limits.artifacts_total_bytes_max:
+        raise Refused("conflict", full_message(now.bytes, new_bytes, limits))
     version = 1 + max(kept[0].version if kept else 0, _marked(connection, operation.key))
     connection.change(_KEEP_CONTENT, operation.sha256, operation.size, operation.data)
     connection.change(
@@ -126,6 +150,7 @@ def publish(connection: Connection, operation: PublishArtifact, limits: Limits) 
         operation.job_id,
         operation.attempt,
     )
+    _add(connection, versions=1, size=new_bytes)
     return [str(version), *_drop(connection, oldest)]
 
 
@@ -169,9 +194,22 @@ def content(connection: Connection, sha256: str) -> tuple[int, bytes | None] | N
     return None if row is None else (row[0], row[1])
 
 
-def _count(connection: Connection) -> int:
-    row = connection.row(_COUNT, b"")
-    return 0 if row is None else int(row[0])
+def totals(connection: Connection) -> ArtifactTotals:
+    """Return how much is kept in all."""
+    row = connection.row(_TOTALS, 1)
+    return ArtifactTotals() if row is None else ArtifactTotals(*row)
+
+
+def full_message(kept: int, more: int, limits: Limits) -> str:
+    """Return the words for `more` bytes of an artifact beside `kept` bytes of others, which is over the limit."""
+    limit = limits.artifacts_total_bytes_max
+    text = f"there are {kept} bytes of artifacts, with {more} more they would be over the limit of {limit}: delete some"
+    return f"{text} ({change('artifacts_total_bytes_max')})"
+
+
+def _add(connection: Connection, *, versions: int = 0, size: int = 0, marks: int = 0) -> None:
+    if not connection.change(_ADD, versions, size, marks):
+        connection.change(_FIRST, versions, size, marks)
 
 
 def _marked(connection: Connection, key: str) -> int:
@@ -181,11 +219,12 @@ def _marked(connection: Connection, key: str) -> int:
 
 
 def _mark(connection: Connection, key: str, version: int, limits: Limits) -> None:
+    if connection.row(_HAS_MARK, key.encode()) is None:
+        _add(connection, marks=1)
     connection.change(_MARK, key.encode(), version)
-    row = connection.row(_MARK_COUNT, _FLOOR)
-    if row is not None and row[0] > limits.artifacts_max:
-        connection.change(_MARK, _FLOOR, row[1])
-        connection.change(_UNMARK, _FLOOR, row[1], _MARKS_DROPPED_MAX)
+    if totals(connection).marks > limits.artifacts_max and (row := connection.row(_LOWEST_MARK, _FLOOR)):
+        connection.change(_MARK, _FLOOR, row[0])
+        _add(connection, marks=-connection.change(_UNMARK, _FLOOR, row[0], _MARKS_DROPPED_MAX))
 
 
 def _drop(connection: Connection, rows: list[ArtifactRow]) -> list[bool | str | None]:
@@ -193,10 +232,13 @@ def _drop(connection: Connection, rows: list[ArtifactRow]) -> list[bool | str | 
     for row in rows:
         connection.change(_DROP, row.key.encode(), row.version)
     gone: list[bool | str | None] = []
-    for sha256 in dict.fromkeys(row.sha256 for row in rows):
+    freed = 0
+    for sha256, size in {row.sha256: row.size for row in rows}.items():
         if connection.row(_NAMED_STILL, sha256) is None:
-            connection.change(_DROP_CONTENT, sha256)
+            freed += size * connection.change(_DROP_CONTENT, sha256)
             gone.append(sha256)
+    if rows:
+        _add(connection, versions=-len(rows), size=-freed)
     return gone
 
 

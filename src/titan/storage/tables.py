@@ -316,6 +316,20 @@ artifact_contents = Table(
     sqlite_strict=True,
 )
 
+# What the limits bound, counted in the transaction that changes it: reading all rows for it would take longer the more
+# there are. One row, from the first publication on. `bytes` are those of `artifact_contents`.
+artifact_totals = Table(
+    "artifact_totals",
+    METADATA,
+    Column("id", _Whole, primary_key=True, autoincrement=False),
+    _col("versions", _Whole),
+    _col("bytes", _Whole),
+    _col("marks", _Whole),
+    _check("artifact_totals", "one", "id = 1"),
+    _check("artifact_totals", "counts", "versions >= 0 AND bytes >= 0 AND marks >= 0"),
+    sqlite_strict=True,
+)
+
 # The highest number of each key whose newest version was deleted: it is never given again. The empty key stands for
 # all keys that have no row here.
 artifact_marks = Table(

@@ -319,6 +319,17 @@ def _artifacts() -> None:
         sqlite_strict=True,
     )
     op.create_table(
+        "artifact_totals",
+        sa.Column("id", WHOLE, autoincrement=False, nullable=False),
+        sa.Column("versions", WHOLE, nullable=False),
+        sa.Column("bytes", WHOLE, nullable=False),
+        sa.Column("marks", WHOLE, nullable=False),
+        sa.CheckConstraint("id = 1", name="artifact_totals_one"),
+        sa.CheckConstraint("versions >= 0 AND bytes >= 0 AND marks >= 0", name="artifact_totals_counts"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_strict=True,
+    )
+    op.create_table(
         "artifact_marks",
         sa.Column("key", sa.LargeBinary(), nullable=False),
         sa.Column("version", WHOLE, nullable=False),
