@@ -25,6 +25,9 @@ WARM_PROGRAM = (
     "sys.path.pop(); job = main({}, {}, {}, sys.argv[2:]); job and job()"
 )
 _RECEIVE_BYTES = 65536
+_NOT_READY = f"not ready after {PREPARE_S} s"
+# It ends itself before; but what it imports may have taken its timer from it.
+READY_S_MAX = PREPARE_S + 10.0
 
 
 class Warming:
@@ -77,6 +80,7 @@ class LauncherProcess:
             self._loop.add_reader(ours, self._receive)
         else:
             self._loop.add_reader(self._telling, self._hear, warming)
+            self._watch = self._loop.call_later(READY_S_MAX, self._too_late, warming)
 
     def _run(
         self, words: list[str], theirs: socket.socket, environ: dict[str, str], telling: int = -1, *preload: str
@@ -110,11 +114,19 @@ class LauncherProcess:
         if lines:
             warming.done([], lines[0][1:])
         elif code == -signal.SIGALRM:
-            warming.done([], f"not ready after {PREPARE_S} s")
+            warming.done([], _NOT_READY)
         else:
             warming.done([], f"its interpreter ended with {code} before it was ready")
 
+    def _too_late(self, warming: Warming) -> None:
+        self._stop_hearing()
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+        warming.done([], _NOT_READY)
+
     def _stop_hearing(self) -> None:
+        self._watch.cancel()
         self._loop.remove_reader(self._telling)
         os.close(self._telling)
         self._telling = -1

@@ -13,8 +13,10 @@ import importlib
 import os
 import select
 import sys
+import time
 
-from titan.worker.launcher import place
+from titan.worker.launcher import place, tree
+from titan.worker.launcher.settled import Settled
 
 PREPARE_S = 120
 CHECK_S = 20
@@ -29,8 +31,9 @@ class Server:
     """What a fork needs to know of the interpreter it came from. `modules` are those a job finds imported."""
 
     def __init__(self, preload: list[str]) -> None:
-        # So long it may take; then nobody waits for it, also when its worker is gone.
-        _die_in(PREPARE_S)
+        self._until_s = time.monotonic() + PREPARE_S
+        self._settled, self._files, self._pid = Settled(), _descriptors(), os.getpid()
+        self._last_call()
         self.environ = _initial_environ()
         # What the interpreter set by itself when it began (its locale), it would set in a job as well.
         self.added = {name: value for name, value in os.environb.items() if self.environ.get(name) != value}
@@ -41,21 +44,17 @@ class Server:
             self.place = place.Place()
         except OSError as error:
             raise Unfit(f"this kernel does not let a process show its own command line ({error.strerror})") from error
-        before = _descriptors()
         environ = dict(os.environb)
+        stdin = sys.stdin
         self._import("titan_sdk")
         for name in preload:
             self._import(name)
-        if left := _descriptors() - before:
-            raise Unfit(f"a preloaded module keeps {len(left)} files or sockets open")
-        if started := _thread._count():
-            # Jobs would wait for what it does, and for the locks it had at the fork.
-            raise Unfit(f"a preloaded module starts {started} threads, which a fork would not have")
         self.modules = frozenset(sys.modules)
         # Name to its value before the imports and after them, None where there is none: jobs find the modules imported.
         names = environ.keys() | os.environb.keys()
         values = {name: (environ.get(name), os.environb.get(name)) for name in names}
         self.reset = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+        sys.stdin = stdin
         _flush()
         self._check_fork()
         _die_in(0)
@@ -68,7 +67,38 @@ class Server:
         try:
             importlib.import_module(name)
         except BaseException as error:
+            self._only_one()
             raise Unfit(f"import {name}: {type(error).__name__}: {error}") from error
+        self._only_one()
+        self._last_call()
+        if problem := self._left_behind():
+            raise Unfit(f"import {name} {problem}")
+
+    def _only_one(self) -> None:
+        # A module that forks must not make a second launcher.
+        if os.getpid() != self._pid:
+            os._exit(1)
+
+    def _last_call(self) -> None:
+        """Let it end when its time is up, also when its worker is gone; a module may have set the timer for itself."""
+        _die_in(max(1, round(self._until_s - time.monotonic())))
+
+    def _left_behind(self) -> str:
+        """Return what an import did that jobs would have from then on, "" for nothing."""
+        files = _descriptors()
+        if left := files - self._files:
+            return f"keeps {len(left)} files or sockets open"
+        if gone := self._files - files:
+            return f"closes {len(gone)} files that are not its own"
+        if started := _thread._count():
+            # Jobs would wait for what it does, and for the locks it had at the fork.
+            return f"starts {started} threads, which a fork would not have"
+        if children := tree.children():
+            tree.kill_all_children()
+            return f"starts {len(children)} processes that it does not wait for"
+        if changes := self._settled.changes():
+            return f"changes {', '.join(changes)}"
+        return ""
 
     def _check_fork(self) -> None:
         """Fork once: the child must have one thread, run, and end."""
@@ -98,9 +128,12 @@ def _die_in(seconds: int) -> None:
 
 def _flush() -> None:
     # What an import printed without the end of its line, every fork would print again.
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    for name in ("stdout", "stderr"):
+        try:
+            if getattr(sys, name) is not None:
+                getattr(sys, name).flush()
+        except BaseException:  # noqa: BLE001 - whatever stands there; a closed or detached one says ValueError
+            setattr(sys, name, None)
     ctypes.CDLL(None).fflush(None)
 
 
@@ -109,7 +142,13 @@ def _threads() -> int:
 
 
 def _descriptors() -> set[str]:
-    return {name for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")}
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+        except OSError:
+            continue  # the one that listed them
+    return found
 
 
 def _initial_environ() -> dict[bytes, bytes]:
