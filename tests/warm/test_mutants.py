@@ -19,16 +19,16 @@ OWN = (
 )
 AFTER = "    time.tzset()\n"
 PLANTS = {
-    "leaves at once": ("become", "            code = finish(code, before)\n", "", "unflushed file"),
-    "files in cycles": ("become", "    _let_go(before)\n", "", "del at the end"),
+    "leaves at once": ("become", "            code = finish(code, self._server)\n", "", "unflushed file"),
+    "files in cycles": ("become", "    _let_go(server)\n", "", "del at the end"),
     "atexit is lost": ("become", "    atexit._run_exitfuncs()\n", "", "atexit in reverse"),
     "handlers outlive main": ("become", "    _drop_handlers()\n", "", "a signal at the end"),
     "C output is lost": ("become", "    _libc.fflush(None)\n", "", "unflushed C output"),
-    "a descriptor is left": ("become", "if int(name) > 2:", "if int(name) > 1000:", "the next descriptor"),
+    "a descriptor is left": ("become", "_close_from(3)", "_close_from(1000)", "the next descriptor"),
     "another umask": ("become", AFTER, f"{AFTER}    os.umask(0o022)\n", "umask and session"),
     "another folder": ("become", AFTER, f'{AFTER}    os.chdir("/tmp")\n', "cwd"),
     "a signal is blocked": ("become", AFTER, f"{AFTER}    _signal.pthread_sigmask(0, [10])\n", "signals"),
-    "handlers are kept": ("spawn", "                reset_signals()\n", "", "signals"),
+    "handlers are kept": ("spawn", "                reset_signals(self._handlers)\n", "", "signals"),
     "the old main": ("become", '    sys.modules["__main__"] = main\n', "", "main"),
     "main has no file": ("become", "    main.__file__ = path\n", "", "main"),
     "no path of its own": (
@@ -40,11 +40,11 @@ PLANTS = {
     "the collector is off": ("become", "    gc.enable()\n", "", "collector"),
     "others see the server": (
         "spawn",
-        '                self._server.place.show(order.argv, [name + b"=" + value for name, value in env.items()])\n',
+        "                self._server.place.show(given)\n",
         "",
         "what others see",
     ),
-    "the launcher's modules": ("become", "        del sys.modules[module]\n", "        pass\n", "no launcher in it"),
+    "the launcher's modules": ("become", "sys.modules.pop(name) for", "sys.modules[name] for", "no launcher in it"),
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ flushed; then the process leaves at once. With daemon threads it is a whole shut
 import _io
 import _signal  # type: ignore[import-not-found]
 import _weakref
+import atexit
 import builtins
 import ctypes
 import gc
@@ -17,13 +18,14 @@ import time
 from importlib.machinery import SourceFileLoader
 from typing import Any, NoReturn
 
-from titan.worker.launcher.frames import Start
+from titan.worker.launcher.frames import Given
 from titan.worker.launcher.server import Server
 
 FILE_INPUT = 257  # Py_file_input
 FLUSH_FAILED = 120
+_SYS_CLOSE_RANGE = 436  # the same on all machines
+_DESCRIPTORS_ALL = ctypes.c_uint(-1)
 INTERRUPTED = -1000  # no exit code: it dies of SIGINT
-_PACKAGE = "titan"
 _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 _libc = ctypes.CDLL(None)
 _libc.fopen.restype = ctypes.c_void_p
@@ -49,35 +51,36 @@ def _type_of_unraisable() -> Any:
 
 
 _unraisable = _type_of_unraisable()
+_streams_kept: list[Any] = []
 _kept: list[Any] = []
 
 
 class Become(BaseException):
-    """Raised in a fork, so that it leaves the launcher's loop: `order` is what it is, `env` its whole environment."""
+    """Raised in a fork, so that it leaves the launcher's loop, to become the program that was `given`."""
 
-    def __init__(self, order: Start, env: dict[bytes, bytes]) -> None:
-        self.order = order
-        self.env = env
+    def __init__(self, given: Given) -> None:
+        self.given = given
 
 
 class Program:
-    """The job a fork is to become. Called at the bottom of the stack; never returns."""
+    """The job a fork is to become. Called at the bottom of the stack; never returns.
 
-    def __init__(self, server: Server, order: Start, env: dict[bytes, bytes]) -> None:
+    `launcher` is what it was. Nothing of that is taken apart, here and below: to do so would write to a page of memory,
+    which the fork then gets a copy of, for nearly each object.
+    """
+
+    def __init__(self, server: Server, given: Given, launcher: object) -> None:
         self._server = server
-        self._argv = order.argv
-        self._env = env
+        self._given = given
+        self._launcher = launcher
 
     def __call__(self) -> NoReturn:
         """Be it."""
         code = 1
         try:
-            before = self._server.modules
-            name = os.fsdecode(self._argv[1])
-            take_place(self._server, self._argv, self._env)
-            del self._server, self._argv, self._env
-            code = execute(name)
-            code = finish(code, before)
+            take_place(self._server, self._given)
+            code = execute(os.fsdecode(self._given.argv()[1]))
+            code = finish(code, self._server)
         except BaseException as error:  # noqa: BLE001 - a fault of ours must not look like an end of the script
             sys.__excepthook__(type(error), error, error.__traceback__)
             code = 1
@@ -85,61 +88,75 @@ class Program:
             os._exit(code & 0xFF)
 
 
-def reset_signals() -> None:
-    """Give every signal the handler that a fresh interpreter has for it."""
-    _signal.set_wakeup_fd(-1)
+def signals_to_reset() -> list[tuple[int, Any]]:
+    """Return which signals of this process have another handler than in a fresh interpreter, and that handler."""
+    found = []
     for number in _signal.valid_signals():
         wanted = _signal.SIG_IGN if number in _PYTHON_IGNORES else _signal.SIG_DFL
         if number == _signal.SIGINT:
             wanted = _signal.default_int_handler
+        if _signal.getsignal(number) != wanted:
+            found.append((number, wanted))
+    return found
+
+
+def reset_signals(handlers: list[tuple[int, Any]]) -> None:
+    """Give every signal the handler that a fresh interpreter has for it: those that have another one."""
+    _signal.set_wakeup_fd(-1)
+    for number, wanted in handlers:
         try:
-            if _signal.getsignal(number) != wanted:
-                _signal.signal(number, wanted)
+            _signal.signal(number, wanted)
         except (OSError, ValueError):
             continue  # KILL, STOP, and what the C library keeps for itself
 
 
-def take_place(server: Server, argv: list[bytes], env: dict[bytes, bytes]) -> None:
+def take_place(server: Server, given: Given) -> None:
     """Make this process what exec would have made it: descriptors, environment, arguments, modules, streams."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            try:
-                os.close(int(name))
-            except OSError:
-                continue  # the one that listed them
-    _libc.clearenv()
-    os.environ._data.clear()  # type: ignore[attr-defined]
-    for key, value in _environment(server, env).items():
-        os.environb[key] = value
+    _close_from(3)
+    _take_environment(server, given)
     time.tzset()
-    words = [os.fsdecode(word) for word in argv]
+    words = [os.fsdecode(word) for word in given.argv()]
     sys.orig_argv[:] = words
     sys.argv = words[1:]
     sys.path.insert(0, os.path.dirname(os.path.realpath(words[1])))
     sys.path_importer_cache.pop("", None)
-    for module in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
-        del sys.modules[module]
+    _kept.extend([sys.modules.pop(name) for name in server.own])
     _streams()
     _renew_modules()
     gc.enable()
 
 
-def _environment(server: Server, env: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return `env` with what the interpreter and its imports set, as they would have set it in the job."""
-    values = {**env, **server.added}
+def _close_from(first: int) -> None:
+    if _libc.syscall(_SYS_CLOSE_RANGE, first, _DESCRIPTORS_ALL, 0) == 0:
+        return
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) >= first:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the one that listed them
+
+
+def _take_environment(server: Server, given: Given) -> None:
+    """Let C and Python see what is given, and what the interpreter and its imports would have set in the job."""
+    server.place.begin_environment(given)
+    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    data.clear()
+    data.update(given.env())
+    for name, value in server.added.items():
+        os.environb[name] = value
     for name, (before, after) in server.reset.items():
-        if values.get(name) == before:
+        if data.get(name) == before:
             if after is None:
-                del values[name]
+                del os.environb[name]
             else:
-                values[name] = after
-    return values
+                os.environb[name] = after
 
 
 def _streams() -> None:
     """Make stdin, stdout and stderr anew: those of the server were made for other files."""
     # A preloaded module may have kept it, and write there.
-    _kept.append(sys.stdout)
+    _streams_kept.append(sys.stdout)
     errors = sys.stdin.errors or "strict"
     sys.stdin = sys.__stdin__ = _stream(0, "<stdin>", sys.stdin.encoding, errors)  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _stream(1, "<stdout>", "utf-8", "surrogateescape")  # type: ignore[misc]
@@ -253,8 +270,8 @@ def exit_code(leaving: SystemExit) -> int:
     return 1
 
 
-def finish(code: int, before: frozenset[str]) -> int:
-    """End as the interpreter would, up to leaving; `before` are the modules that were there before the script."""
+def finish(code: int, server: Server) -> int:
+    """End as the interpreter would, up to leaving."""
     if "threading" in sys.modules:
         try:
             sys.modules["threading"]._shutdown()
@@ -264,8 +281,6 @@ def finish(code: int, before: frozenset[str]) -> int:
         # Daemon threads must not see what follows; only the interpreter's own shutdown can hold them.
         gc.unfreeze()
         ctypes.pythonapi.Py_Exit(code & 0xFF)
-    import atexit
-
     atexit._run_exitfuncs()
     flushed = _flush_streams()
     sys.last_type = sys.last_value = sys.last_traceback = None
@@ -273,7 +288,7 @@ def finish(code: int, before: frozenset[str]) -> int:
         sys.last_exc = None  # type: ignore[assignment]
     builtins.__dict__.pop("_", None)
     _drop_handlers()
-    _let_go(before)
+    _let_go(server)
     flushed = flushed and _flush_streams()
     _libc.fflush(None)
     if code == INTERRUPTED:
@@ -289,11 +304,11 @@ def _drop_handlers() -> None:
             _signal.signal(number, _signal.SIG_DFL)
 
 
-def _let_go(before: frozenset[str]) -> None:
+def _let_go(server: Server) -> None:
     """Let go of what the script made and imported: first as garbage, then of what something still holds."""
     # Once before, as the interpreter does: files in a cycle are then closed from the outermost layer in, and keep all.
     gc.collect()
-    names = [name for name in sys.modules if name == "__main__" or name not in before]
+    names = _names_to_let_go(server)
     kept = []
     for name in names:
         try:
@@ -310,6 +325,21 @@ def _let_go(before: frozenset[str]) -> None:
     gc.collect()
 
 
+def _names_to_let_go(server: Server) -> list[str]:
+    """Return `__main__` and what the script imported."""
+    found: list[str] = []
+    # What is new comes last. To read what was there is to count references to it: to write.
+    for name in reversed(sys.modules):
+        if name == server.last:
+            break
+        found.append(name)
+    if len(sys.modules) - len(found) != server.count:
+        found = list(reversed(sys.modules))  # the script has moved them
+    if "__main__" in sys.modules:
+        found.append("__main__")
+    return [name for name in reversed(found) if name == "__main__" or name not in server.modules]
+
+
 def _clear(names: dict[str, Any]) -> None:
     for private in (True, False):
         for name in list(names):
@@ -319,7 +349,7 @@ def _clear(names: dict[str, Any]) -> None:
 
 def _flush_streams() -> bool:
     whole = True
-    for stream in {id(one): one for one in (sys.stdout, sys.__stdout__, *_kept) if one is not None}.values():
+    for stream in {id(one): one for one in (sys.stdout, sys.__stdout__, *_streams_kept) if one is not None}.values():
         whole = _flush(stream) and whole
     try:
         if sys.stderr is not None and not getattr(sys.stderr, "closed", False):

@@ -2,7 +2,8 @@
 
 Orders are length-prefixed; a START carries the write end of the job's pipe as a file descriptor with its
 first byte, a RECORD that of a file. Reports have one fixed shape. Strings are bytes throughout, so arguments
-stay exact. Times are milliseconds of CLOCK_BOOTTIME, which goes on while a machine sleeps.
+stay exact, and end with a NUL, as exec lays them out. Times are milliseconds of CLOCK_BOOTTIME, which goes
+on while a machine sleeps.
 """
 
 import struct
@@ -32,7 +33,7 @@ STAGE_FOLDER = 2
 STAGE_EXEC = 3
 
 _LENGTH = struct.Struct("<I")
-_START = struct.Struct("<BQQQQ??II")
+_START = struct.Struct("<BQQQQ??II")  # the last: where arguments and where environment begin in what follows
 _STOP = struct.Struct("<BQBI")
 _RENEWED = struct.Struct("<BQ")
 _RECORD = struct.Struct("<BQ")
@@ -77,6 +78,63 @@ class Start:
         self.lease_kill_ms = lease_kill_ms
         self.reap = reap
         self.warm = warm
+
+
+class Given:
+    """What a program is given: folder, arguments and environment, one behind the other in `block`."""
+
+    __slots__ = ("block", "env_at", "words_at")
+
+    def __init__(self, block: bytes, words_at: int, env_at: int) -> None:
+        self.block = block
+        self.words_at = words_at
+        self.env_at = env_at
+
+    def add(self, entry: bytes) -> None:
+        """Add "NAME=value" to its environment."""
+        self.block += entry + b"\0"
+
+    def cwd(self) -> bytes:
+        """Return the folder it begins in."""
+        return self.block[: self.words_at - 1]
+
+    def argv(self) -> list[bytes]:
+        """Return its arguments, the program first."""
+        return self.block[self.words_at : self.env_at - 1].split(b"\0")
+
+    def entries(self) -> list[bytes]:
+        """Return its environment as "NAME=value"."""
+        return self.block[self.env_at : -1].split(b"\0")
+
+    def env(self) -> dict[bytes, bytes]:
+        """Return its environment."""
+        return dict([entry.split(b"=", 1) for entry in self.entries()])
+
+
+class Launch:
+    """A `Start` as the launcher takes it. Only its fork reads what it is `given`; the rest is kept."""
+
+    __slots__ = (
+        "_env_at", "_lying", "_words_at", "fence", "lease_kill_ms", "lease_term_ms", "reap", "timeout_ms", "warm",
+    )  # fmt: skip
+
+    fence: int
+    timeout_ms: int
+    lease_term_ms: int
+    lease_kill_ms: int
+    reap: bool
+    warm: bool
+
+    def __init__(self, body: memoryview) -> None:
+        (
+            _, self.fence, self.timeout_ms, self.lease_term_ms, self.lease_kill_ms, self.reap, self.warm,
+            self._words_at, self._env_at,
+        ) = _START.unpack_from(body)  # fmt: skip
+        self._lying = body[_START.size :]
+
+    def given(self) -> Given:
+        """Return a copy of what the program is given. To be asked for while the order lies where it was received."""
+        return Given(bytes(self._lying), self._words_at, self._env_at)
 
 
 class Stop:
@@ -136,6 +194,7 @@ class Report:
 
 
 Order = Start | Stop | Renewed | Record | Ping
+Taken = Launch | Stop | Renewed | Record | Ping
 
 
 def encode_order(order: Order) -> bytes:
@@ -149,13 +208,10 @@ def encode_order(order: Order) -> bytes:
             order.lease_kill_ms,
             order.reap,
             order.warm,
-            len(order.argv),
-            len(order.env),
+            len(order.cwd) + 1,
+            len(order.cwd) + 1 + sum(map(len, order.argv)) + len(order.argv),
         )
-        parts = [head]
-        for text in (order.cwd, *order.argv, *order.env):
-            parts += (_LENGTH.pack(len(text)), text)
-        body = b"".join(parts)
+        body = head + b"\0".join((order.cwd, *order.argv, *order.env, b""))
     elif isinstance(order, Stop):
         body = _STOP.pack(STOP, order.fence, order.cause, order.grace_ms)
     elif isinstance(order, Record):
@@ -167,37 +223,27 @@ def encode_order(order: Order) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def take_order(buffer: bytearray) -> Order | None:
-    """Remove the first whole order from `buffer` and return it; None when there is none yet."""
-    if len(buffer) < _LENGTH.size:
-        return None
-    end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
-    if len(buffer) < end:
-        return None
-    body = bytes(buffer[_LENGTH.size : end])
-    del buffer[:end]
-    return _decode(body)
+def whole_bytes(data: memoryview) -> int:
+    """Return the length of the first order in `data`, its prefix included; 0 when it is not whole yet."""
+    if len(data) < _LENGTH.size:
+        return 0
+    end = int(_LENGTH.size + _LENGTH.unpack_from(data)[0])
+    return end if len(data) >= end else 0
 
 
-def _decode(body: bytes) -> Order:
+def order_at(data: memoryview) -> Taken:
+    """Return the whole order that `data` is, prefix included."""
+    body = data[_LENGTH.size :]
     kind = body[0]
+    if kind == START:
+        return Launch(body)
     if kind == STOP:
         return Stop(*_STOP.unpack(body)[1:])
     if kind == RENEWED:
         return Renewed(_RENEWED.unpack(body)[1])
     if kind == RECORD:
         return Record(_RECORD.unpack(body)[1])
-    if kind == PING:
-        return Ping()
-    _, fence, timeout_ms, lease_term_ms, lease_kill_ms, reap, warm, argc, envc = _START.unpack_from(body)
-    texts = []
-    at = _START.size
-    for _ in range(1 + argc + envc):
-        begin = at + _LENGTH.size
-        at = begin + _LENGTH.unpack_from(body, at)[0]
-        texts.append(body[begin:at])
-    argv, env = texts[1 : 1 + argc], texts[1 + argc :]
-    return Start(fence, texts[0], argv, env, timeout_ms, lease_term_ms, lease_kill_ms, reap, warm)
+    return Ping()
 
 
 def encode_report(report: Report) -> bytes:

@@ -20,7 +20,8 @@ import time
 from titan.worker.launcher import frames, record, tree
 from titan.worker.launcher.become import Become, Program
 from titan.worker.launcher.bootclock import BootTimer
-from titan.worker.launcher.frames import Ping, Record, Report, Start, Stop, boot_ms
+from titan.worker.launcher.frames import Launch, Ping, Record, Report, Stop, boot_ms
+from titan.worker.launcher.inbox import Inbox
 from titan.worker.launcher.oom import OomCounter
 from titan.worker.launcher.server import Server, Unfit
 from titan.worker.launcher.spawn import Spawner, become_subreaper, read_failure
@@ -28,8 +29,6 @@ from titan.worker.launcher.spawn import Spawner, become_subreaper, read_failure
 LEFTOVER_GRACE_MS = 500
 STOP_GRACE_MS = 10_000
 NEVER = 1 << 62
-_RECEIVE_BYTES = 65536
-_DESCRIPTORS_MAX = 16
 _SIGCONT, _SIGKILL, _SIGTERM = _signal.SIGCONT, _signal.SIGKILL, _signal.SIGTERM
 
 
@@ -41,7 +40,7 @@ class Job:
         "running", "shim", "status", "timeout_at",
     )  # fmt: skip
 
-    def __init__(self, order: Start, pid: int, shim: int, reading: int, oom_before: int) -> None:
+    def __init__(self, order: Launch, pid: int, shim: int, reading: int, oom_before: int) -> None:
         self.order = order
         self.pid = pid
         self.shim = shim
@@ -68,8 +67,7 @@ class Launcher:
         self._recording = recording
         self._control = _socket.socket(fileno=control)
         self._control.setblocking(False)
-        self._orders = bytearray()
-        self._descriptors: list[int | None] = []
+        self._inbox = Inbox()
         self._reports = bytearray()
         self._waiting = False
         self._living: dict[int, Job] = {}
@@ -79,13 +77,13 @@ class Launcher:
         self._ended: list[Job] = []
         self._strays: dict[int, list[Job]] = {}
         self._renewed_ms = 0
-        self._spawner = Spawner(server)
         self._oom = OomCounter()
         self._timer = BootTimer()
         self._poll = select.epoll()
         self._deaths, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        self._spawner = Spawner(server)
         for descriptor in (control, self._deaths, self._timer.descriptor):
             self._poll.register(descriptor, select.EPOLLIN)
 
@@ -100,6 +98,7 @@ class Launcher:
             # Before anything of the job takes their numbers.
             self._control.close()
             self._poll.close()
+            self._inbox.wipe()
             return become.with_traceback(None)
         return None
 
@@ -124,29 +123,20 @@ class Launcher:
         """Take what the worker sent; False at its end."""
         while True:
             try:
-                data, ancillary, flags, _ = self._control.recvmsg(
-                    _RECEIVE_BYTES, _socket.CMSG_SPACE(4 * _DESCRIPTORS_MAX), _socket.MSG_CMSG_CLOEXEC
-                )
+                if not self._inbox.receive(self._control):
+                    return False
             except BlockingIOError:
                 return True
             except ConnectionError:
                 return False
-            for _, _, packed in ancillary:
-                for at in range(0, len(packed) - 3, 4):
-                    self._descriptors.append(int.from_bytes(packed[at : at + 4], "little"))
-            if flags & _socket.MSG_CTRUNC:
-                self._descriptors.append(None)
-            if not data:
-                return False
-            self._orders += data
-            while (order := frames.take_order(self._orders)) is not None:
+            while (order := self._inbox.take()) is not None:
                 self._obey(order)
 
-    def _obey(self, order: frames.Order) -> None:
-        if isinstance(order, Start):
-            self._start(order, self._descriptors.pop(0))
+    def _obey(self, order: frames.Taken) -> None:
+        if isinstance(order, Launch):
+            self._start(order, self._inbox.descriptors.pop(0))
         elif isinstance(order, Record):
-            self._record_into(self._descriptors.pop(0), order.number)
+            self._record_into(self._inbox.descriptors.pop(0), order.number)
         elif isinstance(order, Stop):
             job = self._living.get(order.fence)
             if job is not None:
@@ -156,7 +146,7 @@ class Launcher:
         else:
             self._renewed_ms = max(self._renewed_ms, order.at_ms)
 
-    def _start(self, order: Start, output: int | None) -> None:
+    def _start(self, order: Launch, output: int | None) -> None:
         if output is None:
             # The kernel dropped the descriptor because our table is full.
             self._report(frames.NOT_STARTED, order.fence, errno.EMFILE, frames.STAGE_FORK)
@@ -403,4 +393,4 @@ def main(control: int, recording: int = -1, telling: int = -1, preload: list[str
     gc.disable()
     gc.freeze()
     become = launcher.run()
-    return None if become is None or server is None else Program(server, become.order, become.env)
+    return None if become is None or server is None else Program(server, become.given, launcher)

@@ -4,12 +4,18 @@ The worker finds what a killed one left by the marks in /proc/PID/environ, so th
 """
 
 import ctypes
+import errno
 import os
+import struct
+
+from titan.worker.launcher.frames import Given
 
 _PR_SET_MM = 35
 _PR_SET_MM_MAP = 14
-_ANONYMOUS = 0x22  # MAP_PRIVATE | MAP_ANONYMOUS
+_ANONYMOUS = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _READ_WRITE = 3
+_ROOM_BYTES = 16 << 20
+_POINTER = struct.Struct("P")
 _NO_FILE = 0xFFFFFFFF
 _FIRST_FIELD = 3  # the number, in proc(5), of the first field of /proc/PID/stat after the name
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -17,6 +23,7 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
 )  # fmt: skip
+_environ = ctypes.c_void_p.in_dll(_libc, "environ")
 _libc.sbrk.restype = ctypes.c_void_p
 _libc.sbrk.argtypes = (ctypes.c_long,)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong)
@@ -42,7 +49,10 @@ _FIELDS = {
 
 
 class Place:
-    """The layout of this process, read once before any fork. Raises OSError where the kernel lets nobody change it."""
+    """The layout of this process, read once before any fork. Raises OSError where the kernel lets nobody change it.
+
+    It has room for what one fork is to show. Nothing is written to it before, so it costs no memory.
+    """
 
     def __init__(self) -> None:
         with open("/proc/self/stat", "rb") as file:
@@ -51,18 +61,33 @@ class Place:
         for name, number in _FIELDS.items():
             setattr(self._map, name, int(fields[number - _FIRST_FIELD]))
         self._set()
-
-    def show(self, argv: list[bytes], env: list[bytes]) -> None:
-        """Make /proc/self/cmdline and environ say `argv` and `env` from here on, also in children. Raises OSError."""
-        words = b"".join(word + b"\0" for word in argv)
-        data = words + b"".join(entry + b"\0" for entry in env)
-        at = _libc.mmap(None, len(data), _READ_WRITE, _ANONYMOUS, -1, 0)
-        if at in (None, ctypes.c_void_p(-1).value):
+        room = _libc.mmap(None, _ROOM_BYTES, _READ_WRITE, _ANONYMOUS, -1, 0)
+        if room in (None, ctypes.c_void_p(-1).value):
             raise OSError(ctypes.get_errno(), "mmap")
-        ctypes.memmove(at, data, len(data))
-        self._map.arg_start, self._map.arg_end = at, at + len(words)
-        self._map.env_start, self._map.env_end = at + len(words), at + len(data)
+        self._room: int = room
+
+    def show(self, given: Given) -> None:
+        """Make /proc/self/cmdline and environ say what is `given` from here on, also in children. Raises OSError."""
+        shown = given.block[given.words_at :]
+        if len(shown) > _ROOM_BYTES // 4:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        ctypes.memmove(self._room, shown, len(shown))
+        middle = self._room + given.env_at - given.words_at
+        self._map.arg_start, self._map.arg_end = self._room, middle
+        self._map.env_start, self._map.env_end = middle, self._room + len(shown)
         self._set()
+
+    def begin_environment(self, given: Given) -> None:
+        """Make what is shown of the environment the one that C sees, as it is after an exec."""
+        at = self._room + given.env_at - given.words_at
+        table = []
+        for entry in given.entries():
+            table.append(at)
+            at += len(entry) + 1
+        table.append(0)
+        at += -at % _POINTER.size
+        _environ.value = at
+        ctypes.memmove(at, struct.pack(f"{len(table)}P", *table), len(table) * _POINTER.size)
 
     def _set(self) -> None:
         self._map.brk = _libc.sbrk(0)

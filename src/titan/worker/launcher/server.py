@@ -50,6 +50,10 @@ class Server:
         for name in preload:
             self._import(name)
         self.modules = frozenset(sys.modules)
+        # What of ours a job must not find in `sys.modules`.
+        self.own = [name for name in sys.modules if name.partition(".")[0] == _MINE]
+        theirs = [name for name in sys.modules if name not in self.own]
+        self.last, self.count = theirs[-1], len(theirs)
         # Name to its value before the imports and after them, None where there is none: jobs find the modules imported.
         names = environ.keys() | os.environb.keys()
         values = {name: (environ.get(name), os.environb.get(name)) for name in names}

@@ -10,8 +10,8 @@ import os
 import struct
 
 from titan.worker.launcher import shim
-from titan.worker.launcher.become import Become, reset_signals
-from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Start
+from titan.worker.launcher.become import Become, reset_signals, signals_to_reset
+from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Given, Launch
 from titan.worker.launcher.server import Server
 
 PR_SET_PDEATHSIG = 1
@@ -37,16 +37,16 @@ class Spawner:
         # exec keeps "ignored", so a job would inherit Python's SIGPIPE or a shell's nohup.
         self._ignored = [n for n in _EVERY_SIGNAL if _signal.getsignal(n) == _signal.SIG_IGN]
         self._empty = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._handlers = signals_to_reset()
         self._pid = os.getpid()
 
-    def spawn(self, order: Start, output: int) -> tuple[int, int, int]:
+    def spawn(self, order: Launch, output: int) -> tuple[int, int, int]:
         """Fork `order` with stdout and stderr on `output`.
 
         Return the pids of its main process and of its shim (0: none), and the read end of its failure pipe.
 
         Raises OSError when the machine has no process or descriptor left.
         """
-        env = dict(entry.split(b"=", 1) for entry in order.env)
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         told = telling = -1
         # A signal for the group that comes before the child's exec must wait until it can kill.
@@ -56,9 +56,9 @@ class Spawner:
                 told, telling = os.pipe2(os.O_CLOEXEC)
             pid = os.fork()
             if pid == 0:
-                self._become(order, env, output, writing, telling)
+                given = self._become(order, output, writing, telling)
                 telling = -1  # closed there
-                raise Become(order, env)
+                raise Become(given)
             if order.reap:
                 os.close(telling)
                 telling = -1
@@ -73,7 +73,7 @@ class Spawner:
                     os.close(descriptor)
         return pid, 0, reading
 
-    def _become(self, order: Start, env: dict[bytes, bytes], output: int, writing: int, telling: int) -> None:
+    def _become(self, order: Launch, output: int, writing: int, telling: int) -> Given:
         stage = STAGE_FOLDER
         warm = False
         try:
@@ -88,23 +88,26 @@ class Spawner:
             os.dup2(self._empty, 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            os.chdir(order.cwd)
-            env[b"TITAN_MAIN_PID"] = b"%d" % os.getpid()  # children cannot take themselves for the main process
+            given = order.given()
+            os.chdir(given.cwd())
+            given.add(b"TITAN_MAIN_PID=%d" % os.getpid())  # children cannot take themselves for the main process
             if order.warm and self._server is not None:
-                self._server.place.show(order.argv, [name + b"=" + value for name, value in env.items()])
-                reset_signals()
+                self._server.place.show(given)
+                reset_signals(self._handlers)
                 warm = True
-                return
-            for number in self._ignored:
-                _signal.signal(number, _signal.SIG_DFL)
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-            stage = STAGE_EXEC
-            os.execve(order.argv[0], order.argv, env)  # noqa: S606 - running programs is what it is for
+            else:
+                for number in self._ignored:
+                    _signal.signal(number, _signal.SIG_DFL)
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+                stage = STAGE_EXEC
+                words = given.argv()
+                os.execve(words[0], words, given.env())  # noqa: S606 - running programs is what it is for
         except OSError as error:
             os.write(writing, _FAILURE.pack(error.errno or 0, stage))
         finally:
             if not warm:
                 os._exit(127)
+        return given
 
 
 def _die_with(parent: int) -> None:
