@@ -56,7 +56,7 @@ class WarmLauncher(Launcher):
         if self.said and not self.said.startswith("!"):
             self.order(Renewed(boot_ms()))
 
-    def start(self, fence: int, script: str, **margins: int) -> int:
+    def start(self, fence: int, script: str, **more: int) -> int:
         """Start a Python script, warm, and return the read end of its pipe."""
         folder = self.site.parent / f"job-{fence}"
         folder.mkdir()
@@ -65,7 +65,7 @@ class WarmLauncher(Launcher):
         env = self.env | {"TITAN_FENCE": str(fence), "TITAN_WORKDIR": str(folder)}
         entries = [os.fsencode(f"{name}={value}") for name, value in env.items()]
         argv = [os.fsencode(sys.executable), b"job.py"]
-        self.order(Start(fence, os.fsencode(folder), argv, entries, warm=True, **margins), writing)
+        self.order(Start(fence, os.fsencode(folder), argv, entries, warm=True, **more), writing)
         os.close(writing)
         return reading
 

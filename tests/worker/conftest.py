@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ class WorkerProcess:
         *options: str,
         environ: dict[str, str] | None = None,
         wait: bool = True,
+        program: tuple[str, ...] = ("-m", "titan.worker"),
     ) -> None:
         self.home = home
         self.folder = home / "workers" / "w"
@@ -33,7 +35,7 @@ class WorkerProcess:
         words += [] if "--join" in options else ["--join", master.url]
         fds = ["--parent-fd", str(parent_there), "--ready-fd", str(ready_there)]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "titan.worker", *words, *fds, *options],
+            [sys.executable, "-P", *program, *words, *fds, *options],
             pass_fds=[parent_there, ready_there],
             env=os.environ | (environ or {}),
             stderr=subprocess.PIPE,
@@ -104,8 +106,8 @@ def start_worker(master: MasterDouble, home: Path) -> Iterator[StartWorker]:
     """Start workers with options of the test's choice; none may have had a fault when they are closed."""
     started: list[WorkerProcess] = []
 
-    def start(*options: str, environ: dict[str, str] | None = None, wait: bool = True) -> WorkerProcess:
-        started.append(WorkerProcess(home, master, *options, environ=environ, wait=wait))
+    def start(*options: str, environ: dict[str, str] | None = None, wait: bool = True, **more: Any) -> WorkerProcess:
+        started.append(WorkerProcess(home, master, *options, environ=environ, wait=wait, **more))
         return started[-1]
 
     yield start
