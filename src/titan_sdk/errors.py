@@ -169,6 +169,7 @@ BY_CODE: dict[str, tuple[type[TitanError], int, str]] = {
     "file_not_found": (FileMissing, 422, "a file is neither on the caller's disk nor in the Master's registry"),
     "conflict": (Conflict, 409, "not possible in the present state of the run, job or key"),
     "in_progress": (Conflict, 409, "the same request is being worked on; ask again after `retry_after_s`"),
+    "name_taken": (Conflict, 409, "another worker was let in under that name"),
     "key_reused": (Conflict, 409, "the idempotency key was used before for another request"),
     "unavailable": (Unavailable, 503, "the Master is starting, stopping, reloading or full of waits"),
     "rate_limited": (Unavailable, 429, "too many requests of one kind came at once; ask again after `retry_after_s`"),

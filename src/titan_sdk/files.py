@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
+    from titan_sdk.line import Reply
+
 
 class FileCalls(ArtifactCalls):
     """The calls of TitanClient that send files."""
@@ -31,9 +33,7 @@ class FileCalls(ArtifactCalls):
         name = name or os.path.basename(path)
         if "/" in str(name):
             raise Invalid(f"name {name!r} has the character '/': give a name without folders")
-        answer = self._transport.call(
-            "PUT", f"registry/{segment(name)}", body=lambda: pieces_of(path), content_type=BYTES, key=random_key()
-        )
+        answer = self._put(f"registry/{segment(name)}", path)
         entry: dict[str, Any] = answer.json()
         return entry
 
@@ -54,10 +54,33 @@ class FileCalls(ArtifactCalls):
     def _put_blobs(self, contents: Mapping[str, bytes | str]) -> None:
         """Send each content (bytes, or the path of a file) under its SHA-256."""
         for digest, content in contents.items():
-            self._put_blob(digest, content)
+            self._put(f"blobs/{digest}", content)
 
-    def _put_blob(self, digest: str, content: bytes | str) -> None:
+    def _put(self, route: str, content: bytes | str) -> Reply:
+        """Send a content (bytes, or the path of a file). Raises Invalid that names a file which is too large."""
+
         def body() -> bytes | Iterator[bytes]:
             return content if isinstance(content, bytes) else pieces_of(content)
 
-        self._transport.call("PUT", f"blobs/{digest}", body=body, content_type=BYTES, key=random_key())
+        try:
+            return self._transport.call("PUT", route, body=body, content_type=BYTES, key=random_key())
+        except Invalid as error:
+            if error.code != "too_large":
+                raise
+            raise _too_large(content, error) from None
+
+
+def _too_large(content: bytes | str, error: Invalid) -> Invalid:
+    """Return the Master's refusal with the name of what was sent, its size, and where so much data belongs."""
+    if isinstance(content, str):
+        name, size = content, os.path.getsize(content)
+    else:
+        name, size = "script_content", len(content)
+    limit = error.message.rpartition("the limit of ")[2].partition(" ")[0]
+    most = f"{int(limit):,} bytes" if limit.isdecimal() else "less"
+    return Invalid(
+        f"{name} has {size:,} bytes: a script, or a file that jobs find by its name, may have {most}",
+        code=error.code,
+        hint="publish data as an artifact, titan artifacts put KEY FILE, and have the script fetch it, "
+        f"client.get_artifact(KEY); {error.hint}",
+    )

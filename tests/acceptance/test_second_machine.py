@@ -1,6 +1,7 @@
 """docs/how-to/second-machine.md on two machines: titan up --tls in one namespace, its line pasted in the other."""
 
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -133,6 +134,35 @@ def test_s16_a_name_that_somebody_has_is_given_to_nobody_else(site: Site) -> Non
     line = f"titan worker --join https://{NEAR}:{PORT} --token-file {credential} {flags.partition(' ')[2]}"
     said = site.refused(line, "renamed", "--name", "other")
     assert "its token is that of worker far" in said
+
+
+def test_clones_of_one_image_get_names_of_their_own_and_keep_them(site: Site) -> None:
+    """Both machines here have one host name, and neither says how it is called."""
+    join = f"titan worker --join https://{NEAR}:{PORT}"
+
+    def connected(line: str, home: str) -> tuple["subprocess.Popen[str]", str]:
+        process = site.start(line, site.folder / home)
+        assert process.stderr is not None
+        said = re.fullmatch(r"worker (\S+): connected to \S+\n", process.stderr.readline())
+        assert said
+        return process, said[1]
+
+    first, name = connected(site.asked("worker", "join-token")["line"], "clone-a")
+    second, other = connected(site.asked("worker", "join-token")["line"], "clone-b")
+    assert name.endswith("-1")
+    assert re.fullmatch(re.escape(name) + "-[0-9a-f]{4}", other)
+    assert {name, other} <= {each["name"] for each in site.asked("worker", "ls")["workers"] if each["connected"]}
+    for process, home, before in ((second, "clone-b", other), (first, "clone-a", name)):
+        with process:
+            process.terminate()
+            process.communicate(timeout=STOP_S)
+        again, after = connected(join, home)
+        assert after == before
+        with again:
+            again.terminate()
+            again.communicate(timeout=STOP_S)
+    said = site.refused(site.asked("worker", "join-token")["line"], "clone-c", "--name", other)
+    assert f"a worker named '{other}' is here already" in said
 
 
 def test_s10_another_certificate_than_the_printed_one_is_refused(site: Site) -> None:

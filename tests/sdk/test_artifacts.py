@@ -12,6 +12,7 @@ import pytest
 from tests.api.master import TOKEN, Master
 from tests.sdk.conftest import Connect
 from tests.sdk.double import Double, Last, Request, answer, raw
+from titan.model.limits import Limits
 from titan_sdk import Conflict, Denied, FileMissing, Invalid, NotFound, TitanClient, Unreachable
 from titan_sdk import artifacts as module
 
@@ -83,6 +84,24 @@ def test_a_file_that_is_there_stays_with_replace_false(client: TitanClient, monk
         for name in ("late.txt", "new.txt"):
             Path(name).unlink()
         assert not list(Path().glob("*.part-*"))
+
+
+def test_a_script_that_is_too_large_is_named_with_its_size_and_a_way_out(tmp_path: Path) -> None:
+    file("big.py", b"#" * 1_001)
+    limits = Limits(blob_bytes_max=1_000, blob_inline_bytes_max=1_000)
+    with Master(tmp_path / "small", limits) as small, TitanClient(url=small.url, token=TOKEN) as client:
+        for send, name in (
+            (lambda: client.upload_file("big.py"), "big.py"),
+            (lambda: client._put_blobs({"0" * 64: "big.py"}), "big.py"),
+            (lambda: client._put_blobs({"0" * 64: b"#" * 1_001}), "script_content"),
+        ):
+            with pytest.raises(Invalid) as caught:
+                send()
+            assert caught.value.code == "too_large"
+            assert caught.value.message.startswith(f"{name} has 1,001 bytes: a script")
+            assert caught.value.message.endswith("may have 1,000 bytes")
+            assert "titan artifacts put KEY FILE" in caught.value.hint
+            assert "TITAN_LIMIT_BLOB_BYTES_MAX" in caught.value.hint
 
 
 def test_a_file_that_was_only_uploaded_is_fetched_by_its_name(client: TitanClient) -> None:

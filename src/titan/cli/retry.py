@@ -15,6 +15,7 @@ from titan.cli.output import Output, plural
 from titan_sdk.errors import Invalid
 
 PIECE_BYTES = 1024 * 1024
+SENT_TOLD_MAX = 20
 
 
 @click.command(
@@ -35,7 +36,7 @@ def command(
 
     FAILED, DEAD and CANCELLED jobs start again, or those named, with all that depends on them; what is done stays.
     ID is a run, or RUN/JOB for that one job. A script that was edited since it was submitted is sent anew when it is
-    still where it was, and that is said.
+    still where it was, and that is said. With more than 1,000 such files nothing is started: see --as-submitted.
     """
     master = Master()
     named = master.find(name)
@@ -107,7 +108,10 @@ def _send_edited(out: Output, master: Master, jobs: list[Document]) -> dict[str,
             continue
         master.send_file(digest, path)
         sent[path] = digest
-        out.talk(f"{path} was edited since it was submitted: it is sent anew")
+        if len(sent) <= SENT_TOLD_MAX:
+            out.talk(f"{path} was edited since it was submitted: it is sent anew")
+    if len(sent) > SENT_TOLD_MAX:
+        out.talk(f"and {plural(len(sent) - SENT_TOLD_MAX, 'file')} more")
     return sent
 
 

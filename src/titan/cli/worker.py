@@ -57,7 +57,11 @@ def command() -> None:
 @click.option("--fingerprint", metavar="SHA256", help="Trust only the Master whose certificate or CA has it.")
 @ca_option
 @click.option(NO_TLS, "insecure_no_tls", is_flag=True, help="Join without TLS where others can listen in.")
-@click.option("--name", metavar="N", help="Its name; HOST-1, HOST-2, ... unless said.")
+@click.option(
+    "--name",
+    metavar="N",
+    help="Its name; HOST-1, HOST-2, ... unless said, and with a suffix where another machine has that.",
+)
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),

@@ -37,12 +37,18 @@ class Prepared(msgspec.Struct, frozen=True):
 
 def check_size(job_ids: Sequence[str], scripts: Mapping[str, str], limits: Limits) -> None:
     """Raise Invalid for more names than any retry can have a use for: all of them are looked at on the loop."""
-    for what, named, kind in (("jobs", job_ids, "dag_jobs_max"), ("edited files", scripts, "submit_jobs_inline_max")):
-        most = getattr(limits, kind)
-        if len(named) > most:
-            raise Invalid(
-                f"{len(named)} {what} are named: at most {most} in one retry", code="too_large", hint=change(kind)
-            )
+    most = limits.dag_jobs_max
+    if len(job_ids) > most:
+        text = f"{len(job_ids)} jobs are named: at most {most} in one retry"
+        raise Invalid(text, code="too_large", hint=change("dag_jobs_max"))
+    most = limits.submit_jobs_inline_max
+    if len(scripts) > most:
+        raise Invalid(
+            f"{len(scripts)} edited files came with this retry, which takes at most {most}: nothing was started again",
+            code="too_large",
+            hint="titan retry --as-submitted uses the files that were sent before; or submit the DAG anew; "
+            f"{change('submit_jobs_inline_max')}",
+        )
 
 
 async def prepared(

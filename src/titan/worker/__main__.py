@@ -15,10 +15,10 @@ from titan.model.ids import job_id_problem, one_line
 from titan.model.limits import DEFAULT_LIMITS
 from titan.model.spec import GENERAL
 from titan.worker.environment import ENROLMENT
-from titan.worker.joining import admit
+from titan.worker.joining import NAME_TAKEN, admit
 from titan.worker.policy import PYTHON, Policy
-from titan.worker.process import EXIT_REFUSED, Config, NameTaken, serve, take_name
-from titan_sdk.errors import TitanError
+from titan.worker.process import EXIT_REFUSED, Config, NameTaken, serve, take_name, take_other_name
+from titan_sdk.errors import Conflict, TitanError
 
 SLOTS_MAX = 10_000
 
@@ -134,10 +134,16 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"worker {name.name}: {one_line(text)}", file=sys.stderr, flush=True)  # noqa: T201 - it is its voice
 
+    enrolment = os.environ.pop(ENROLMENT, "")
     try:
-        admission = admit(
-            name.folder, name.name, config.urls, os.environ.pop(ENROLMENT, ""), config.ca, config.token_file, say
-        )
+        try:
+            admission = admit(name.folder, name.name, config.urls, enrolment, config.ca, config.token_file, say)
+        except Conflict as error:
+            if config.name or error.code != NAME_TAKEN:
+                raise
+            # Machines made from one image have one host name, and the enrolment is still good.
+            name = take_other_name(config.home, name)
+            admission = admit(name.folder, name.name, config.urls, enrolment, config.ca, config.token_file, say)
     except TitanError as error:
         return _refused(error.message, error.hint)
     config = msgspec.structs.replace(

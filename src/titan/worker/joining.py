@@ -29,6 +29,7 @@ CREDENTIAL = "credential"
 MADE = "credential.made"
 CA = "ca.pem"
 ANSWER_S = 30.0
+NAME_TAKEN = "name_taken"
 FRESH_LINE = "print a fresh line at the Master: titan worker join-token"
 
 

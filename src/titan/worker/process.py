@@ -6,7 +6,10 @@ end of file and no job outlives it.
 """
 
 import asyncio
+import contextlib
 import fcntl
+import glob
+import itertools
 import os
 import re
 import signal
@@ -45,6 +48,7 @@ EXIT_REFUSED = 6
 ACK_WAIT_S = 2.0
 SWEEP_EVERY_S = 3600.0
 TEND_EVERY_S = 5.0
+SUFFIX_BYTES = 2
 
 
 class NameTaken(Exception):
@@ -92,18 +96,38 @@ class Name:
             os.close(self._lock)
             raise NameTaken(f"a worker named {name} is running on {home}: stop it, or choose another --name") from error
 
+    def close(self) -> None:
+        """Give the name up."""
+        os.close(self._lock)
+
 
 def take_name(home: Path, name: str) -> Name:
-    """Return the lock on `name`, or on the first free HOST-N when it is "". Raises NameTaken."""
+    """Return the lock on `name`, or on the first free HOST-N when it is "". Raises NameTaken.
+
+    Where a HOST-N had to become HOST-N-SUFFIX, for another machine has that name, it stays that.
+    """
     if name:
         return Name(home, name)
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0]).strip("._-") or "worker"
-    number = 1
-    while True:
-        try:
-            return Name(home, f"{host[: JOB_ID_CHARS_MAX - 8]}-{number}")
-        except NameTaken:
-            number += 1
+    for number in itertools.count(1):
+        base = f"{host[: JOB_ID_CHARS_MAX - 16]}-{number}"
+        for known in _suffixed(home, base) or [base]:
+            with contextlib.suppress(NameTaken):
+                return Name(home, known)
+    raise AssertionError("there is always a next number")
+
+
+def take_other_name(home: Path, name: Name) -> Name:
+    """Give up a name that another machine has, and return the lock on it with a suffix that nobody else has."""
+    name.close()
+    return Name(home, f"{name.name}-{os.urandom(SUFFIX_BYTES).hex()}")
+
+
+def _suffixed(home: Path, base: str) -> list[str]:
+    pattern = re.compile(re.escape(base) + f"-[0-9a-f]{{{2 * SUFFIX_BYTES}}}")
+    # With one that is on its way too: the answer to its enrolment may have been lost.
+    found = {path.parent.name for path in (home / "workers").glob(f"{glob.escape(base)}-*/credential*")}
+    return sorted(name for name in found if pattern.fullmatch(name))
 
 
 class Worker:

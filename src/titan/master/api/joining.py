@@ -24,6 +24,7 @@ from titan.model.views import Enrolled, Invitation, WorkerRemoved, iso_time
 from titan_sdk.errors import Conflict, Invalid, NotFound, TitanError, Unauthenticated
 
 EXPIRES_S_MAX = 7 * 86_400.0
+NAME_TAKEN = "name_taken"
 FRESH_LINE = "print a fresh line at the Master: titan worker join-token"
 _INVITE = msgspec.json.Decoder(InviteBody)
 _ENROL = msgspec.json.Decoder(EnrolBody)
@@ -105,6 +106,7 @@ def _connected(scheduler: Scheduler) -> set[object]:
 def _taken(name: str) -> TitanError:
     return Conflict(
         f"a worker named {shown(name)} is here already, or was let in under that name",
+        code=NAME_TAKEN,
         hint="choose another --name; or, if that machine is gone: titan worker remove NAME at the Master, "
         "then a fresh line: titan worker join-token",
     )
