@@ -10,7 +10,7 @@ from tests.worker.double import MasterDouble
 from titan.model.wire import CAUSE_LOST, Ended
 from titan.worker.attempts import UNANSWERED_MAX
 from titan.worker.launcher import frames
-from titan.worker.warmth import WARM
+from titan.worker.warmth import WARM, named
 
 SAYS = "import sys\nprint('decimal' in sys.modules, 'zipfile' in sys.modules)\n"
 
@@ -56,12 +56,30 @@ def test_preloaded_modules_are_there_and_their_variables_ask_for_a_fresh_start(
 
 
 def test_a_preload_that_fails_is_said_and_done_without(master: MasterDouble, start_worker: StartWorker) -> None:
-    worker = start_worker("--preload", "decimal,no_such_module")
+    worker = start_worker("--preload", "decimal,no_such_module,nor.this")
     fence = master.grant(SAYS)
     assert start_of(master, fence) == WARM
-    assert master.end(fence)[1] == "False False\n"
+    assert master.end(fence)[1] == "True False\n", "what can be preloaded is"
     said = worker.close()
-    assert "decimal, no_such_module cannot be preloaded: import no_such_module: ModuleNotFoundError" in said
+    why = "ModuleNotFoundError: No module named"
+    one = f"no_such_module cannot be preloaded: import no_such_module: {why} 'no_such_module'; going on with "
+    other = f"nor.this cannot be preloaded: import nor.this: {why} 'nor'; going on with decimal\n"
+    assert f"{one}decimal, nor.this\n" in said
+    assert other in said
+
+
+@pytest.mark.parametrize(
+    ("problem", "bad"),
+    [
+        ("import b.c: ImportError: no", ("b.c",)),
+        ("import b.c changes the umask", ("b.c",)),
+        ("import titan_sdk: ImportError: no", ("a", "b.c")),
+        ("it was not ready within 120 s", ("a", "b.c")),
+        ("", ("a", "b.c")),
+    ],
+)
+def test_only_the_module_that_a_problem_names_is_left_out(problem: str, bad: tuple[str, ...]) -> None:
+    assert named(problem, ("a", "b.c")) == bad
 
 
 def test_without_warm_starts_every_job_is_executed(master: MasterDouble, start_worker: StartWorker) -> None:

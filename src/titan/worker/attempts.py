@@ -29,7 +29,7 @@ from titan.worker.logs import Logs
 from titan.worker.outbox import Outbox
 from titan.worker.policy import Policy, grant_problem
 from titan.worker.scripts import ScriptGone, Scripts
-from titan.worker.warmth import WARM, Warmth
+from titan.worker.warmth import WARM, Warmth, named
 from titan.worker.workspace import Workspaces, command
 
 # A machine that cannot start a job offers its slot again after this long, not at once.
@@ -376,8 +376,10 @@ class Attempts:
             self._take_orders(self._launcher)
             return
         if self._preload:
-            self._say(f"{', '.join(self._preload)} cannot be preloaded: {problem}")
-            self._preload = ()
+            bad = named(problem, self._preload)
+            self._preload = tuple(name for name in self._preload if name not in bad)
+            rest = f"; going on with {', '.join(self._preload)}" if self._preload else ""
+            self._say(f"{', '.join(bad)} cannot be preloaded: {problem}{rest}")
         else:
             self._say(f"no job is started warm here: {problem}")
             self._preload = None

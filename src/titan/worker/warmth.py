@@ -74,3 +74,10 @@ class Warmth:
             if name in self._names and (not dot or entry.endswith(_MODULE_ENDS)):
                 return f"{entry} stands in front of a module that is imported already"
         return ""
+
+
+def named(problem: str, preload: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the module of `preload` that a launcher's `problem` is about; all of them when it names none."""
+    word, _, rest = problem.partition(" ")
+    about = rest.partition(" ")[0].rstrip(":")
+    return (about,) if word == "import" and about in preload else preload
