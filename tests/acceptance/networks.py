@@ -13,7 +13,6 @@ from typing import Self
 
 from tests.acceptance.cluster import bare_environment
 
-PORT = 9443
 NEAR, FAR = "10.213.77.1", "10.213.77.2"
 
 
@@ -31,9 +30,10 @@ def why_not() -> str:
 
 
 class Networks:
-    """Use with `with`: `near` is the Master's namespace, `far` the other machine's."""
+    """Use with `with`: `near` is the namespace of a Master that listens on `port`, `far` the other machine's."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self._port = str(port)
         self.near, self.far = f"titan-near-{os.getpid()}", f"titan-far-{os.getpid()}"
         self._stack = ExitStack()
 
@@ -46,7 +46,7 @@ class Networks:
             ip("-n", name, "address", "add", f"{address}/24", "dev", "cable")
             for device in ("lo", "cable"):
                 ip("-n", name, "link", "set", device, "up")
-        ip("-n", self.near, "rule", "add", "pref", "100", "ipproto", "tcp", "sport", str(PORT), "lookup", "main")
+        ip("-n", self.near, "rule", "add", "pref", "100", "ipproto", "tcp", "sport", self._port, "lookup", "main")
         ip("-n", self.near, "rule", "add", "pref", "200", "to", FAR, "blackhole")
         return self
 

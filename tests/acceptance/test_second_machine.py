@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import STOP_S, TITAN, bare_environment
-from tests.acceptance.networks import FAR, NEAR, PORT, Networks, why_not
+from tests.acceptance.networks import FAR, NEAR, Networks, why_not
 from titan.cli.exits import Exit
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
+PORT = 9443
 SCRIPT = """\
 import os
 from titan_sdk import TitanClient
@@ -74,7 +75,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Networks() as networks:
+    with Networks(PORT) as networks:
         made = Site(networks, tmp_path_factory.mktemp("machines"))
         try:
             yield made

@@ -1,17 +1,14 @@
 """docs/security.md is true: its commands run, and what it says of itself is so."""
 
 import re
-import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from tests.acceptance.cluster import Cluster
 from tests.unit.sources import ROOT
-from titan.cli.main import titan
 
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
@@ -24,37 +21,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster.start()
     finally:
         cluster.stop()
-
-
-def commands() -> list[list[str]]:
-    """Return what stands in blocks behind a $, and between backquotes, as words without `titan`."""
-    found = re.findall(r"^ *\$ titan (.+)$", PAGE, re.MULTILINE) + re.findall(r"`titan ([a-z]+ [^`]+)`", PAGE)
-    return [shlex.split(line) for line in found]
-
-
-def test_every_command_of_the_page_is_one() -> None:
-    assert len(commands()) >= 12
-    for line in commands():
-        words = line
-        command: click.Command = titan
-        context = click.Context(titan)
-        while isinstance(command, click.Group):
-            found = command.get_command(context, words[0])
-            assert found is not None, words
-            command, words = found, words[1:]
-        known = {name for param in command.params for name in param.opts} | {"--join"}
-        assert {word for word in words if word.startswith("-")} <= known, words
-
-
-def test_the_commands_of_its_blocks_do_what_it_says(bare: Cluster) -> None:
-    ids = [bare.titan("token", "create", "n", "--role", "viewer").stdout.decode().split(".")[1] for _ in range(4)]
-    lines = re.findall(r"^ *\$ titan (.+)$", PAGE, re.MULTILINE)
-    assert len(lines) >= 8
-    for line in lines:
-        words = [ids.pop() if word == "ID" else word for word in shlex.split(line)]
-        if words[0] != "up" and "--ca" not in words:
-            done = bare.titan(*words)
-            assert done.returncode == 0, (line, done.stderr)
 
 
 def test_s52_a_row_that_was_tampered_with_is_named_with_exit_code_6(bare: Cluster) -> None:

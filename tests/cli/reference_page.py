@@ -103,7 +103,7 @@ def _section(command: click.Command, path: str) -> str:
     rows = "".join(f"| `{_cell(names)}` | {_cell(text)} |\n" for names, text in records)
     table = f"\n| option | |\n|---|---|\n{rows}" if rows else ""
     example = (command.epilog or "").removeprefix("Example: ")
-    return f"## {path}\n\n```\n{usage}\n```\n\n{_prose(command)}\n{table}\nExample: `{example}`\n"
+    return f"## {path}\n\n```text\n{usage}\n```\n\n{_prose(command)}\n{table}\nExample: `{example}`\n"
 
 
 def _own_options(command: click.Command) -> Iterator[click.Parameter]:

@@ -248,32 +248,6 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(
 PAGE = ROOT / "docs" / "how-to" / "pipeline-files.md"
 
 
-def test_every_file_and_command_of_the_page_does_what_it_says(cluster: Cluster, folder: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    (folder / "scripts").mkdir()
-    for name, text in re.findall(r"^`([a-z/]+\.[a-z]+)`:\n\n```[a-z]+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
-        (folder / name).write_text(text)
-    seen = []
-    for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            line, _, told = part.partition("\n")
-            program, *words = line.split()
-            assert program == "titan"
-            done = cluster.titan(*words, cwd=folder, PYTHONIOENCODING="utf-8")
-            seen.append((words[0], done.returncode))
-            said = done.stdout.decode() if done.returncode == 0 else done.stderr.decode()
-            if words[0] == "submit":
-                said = re.sub(f"(COMPLETED) {TIME}", r"\1", said)
-                assert sorted(said.splitlines()) == sorted(told.splitlines())
-            else:
-                assert said == told, line
-    assert seen == [("validate", 0), ("graph", 0), ("submit", 0), ("validate", 6), ("submit", 0)]
-    found = re.findall(r"^```python\n(from titan_sdk.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    (folder / "page.py").write_text(found[0])
-    done = cluster.python("page.py", cwd=folder)
-    assert (len(found), done.stdout, done.stderr) == (1, "COMPLETED\nreported\n\n", "")
-
-
 def test_the_table_of_the_page_is_that_of_the_reader() -> None:
     rows = re.findall(r"^\| `([a-z_.-]+)` \| (.*?) \| (.*?) \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     top = [name for name, _, _ in rows[: len(TOP) + 1]]

@@ -1,7 +1,6 @@
 """The reader of pipeline files: what it understands, what it refuses, and that nothing makes it hang or break."""
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.sources import ROOT
 from titan.model.ids import job_id_problem
 from titan_sdk import FileMissing, Invalid, TitanJob
 from titan_sdk.job import LATER
@@ -149,13 +147,6 @@ def test_the_fields_are_those_of_a_job() -> None:
     known = set(vars(TitanJob("", "")))
     assert {field.job_field for field in JOB.values()} | set(LATER) == known - {"script_content"}
     assert set(TYPES_OF_JOB.values()) == {"RUN_PAYLOAD", "TASK"}
-
-
-def test_the_file_of_the_readme_can_be_read() -> None:
-    found = re.findall(
-        r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    assert [[job.job_id for job in read(text).jobs] for text in found] == [["extract", "report"]]
 
 
 # What it says.

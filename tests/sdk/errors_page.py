@@ -33,7 +33,7 @@ def render() -> str:
             "",
             "Every error is an exception of one tree, and never a text in a value:",
             "",
-            "```",
+            "```text",
             tree(),
             "```",
             "",

@@ -37,9 +37,9 @@ def command(out: Output, *, timeout_s: float) -> None:
     if out.as_json:
         out.document({"stopped": stopped is not None, "pid": stopped, "home": str(home)})
     elif stopped is not None:
-        out.talk(f"stopped Titan (pid {stopped}) on {home}")
+        out.talk(f"stopped Titan (pid {stopped}) on {homes.spoken(home)}")
     else:
-        out.talk(f"nothing is up on {home}")
+        out.talk(f"nothing is up on {homes.spoken(home)}")
 
 
 def _stop(home: Path, timeout_s: float) -> int | None:

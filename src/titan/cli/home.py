@@ -59,6 +59,14 @@ class HomeLock:
         os.close(self._descriptor)
 
 
+def spoken(home: Path) -> str:
+    """Return a folder as people say it, with ~ for their own."""
+    try:
+        return str("~" / home.relative_to(Path.home()))
+    except ValueError:
+        return str(home)
+
+
 def take(home: Path) -> HomeLock:
     """Take the lock of `home`. Raises Conflict naming the holder when another `titan up` has it."""
     descriptor = _open(home)

@@ -208,7 +208,7 @@ def _first_screen(
         out.line(place.url)
         return
     offer = f"{plural(workers, 'worker')}, {plural(slots * workers, 'slot')}, {', '.join(tags)}"
-    out.line(f"Titan {__version__}   {place.url}   {offer if workers else 'no worker'}   data {_tilde(home)}")
+    out.line(f"Titan {__version__}   {place.url}   {offer if workers else 'no worker'}   data {homes.spoken(home)}")
     if place.is_public:
         _offer_joining(out, home, place, ca)
     out.line(f"  Ctrl+C stops everything.  Ready in {took_s:.1f} s.")
@@ -227,13 +227,6 @@ def _offer_joining(out: Output, home: Path, place: Place, ca: str) -> None:
         return
     out.line(f"  add a machine, once, within {ENROLMENT_S // 60} minutes (then: titan worker join-token):")
     out.line(f"  {line}")
-
-
-def _tilde(path: Path) -> str:
-    try:
-        return str("~" / path.relative_to(Path.home()))
-    except ValueError:
-        return str(path)
 
 
 def _check_limits() -> None:
