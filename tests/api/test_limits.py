@@ -301,6 +301,13 @@ ELSEWHERE = {
     "artifacts_total_bytes_max": (
         "tests/api/test_artifacts.py", "test_one_byte_over_all_artifacts_is_refused_before_it_is_stored",
     ),
+    "audit_rows_max": (
+        "tests/storage/test_audit.py",
+        "test_s52_beyond_the_limit_of_rows_the_oldest_go_and_the_chain_is_whole_from_there",
+    ),
+    "audit_days_max": (
+        "tests/storage/test_audit.py", "test_s52_a_row_is_kept_for_so_many_days_and_the_newest_for_ever",
+    ),
     "transfers_max": ("tests/api/test_artifacts.py", "test_one_over_the_limit_of_transfers"),
     "wait_s_max": ("tests/api/test_runs.py", "test_a_wait_that_is_over_its_time_says_so"),
     "events_ring_max": ("tests/api/test_feeds.py", "test_events_older_than_the_ring_lead_to_a_resync"),

@@ -378,9 +378,10 @@ class Audit(Struct):
 
 
 class AuditVerified(Struct):
-    """How many rows there are, each as it was written, and the hash of the last one."""
+    """How many rows are kept, each as it was written, the last that was let go (0: none), and the newest one's hash."""
 
     rows: int
+    let_go: int
     hash: str | None
 
 

@@ -2,7 +2,10 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +160,54 @@ def test_s52_a_submission_that_is_sent_again_or_comes_in_slices_has_one_row(own_
         answer = master.post("/runs", body, headers={**NDJSON, "Idempotency-Key": "once"})
         assert answer.status == status
     assert [row[2:4] for row in audit_rows(master)][1:] == [("runs.submit", answer.json["run"]["id"])]
+
+
+def test_s52_a_publication_that_is_sent_again_or_refused_has_no_row(own_master: Callable[..., Master]) -> None:
+    master = own_master(artifacts_max=1)
+    for path in ("/artifacts?key=a&name=a", "/registry/again.py"):
+        for _ in range(2):
+            assert master.put(path, b"same", headers={"Idempotency-Key": path}).status == 200
+    digest = master.get("/registry/again.py").json["sha256"]
+    for _ in range(2):
+        assert master.put(f"/registry/named.py?sha256={digest}", headers={"Idempotency-Key": "named"}).status == 200
+    assert master.put("/artifacts?key=b&name=b", b"other").status == 409
+    assert master.put("/artifacts?key=b&name=b", b"other", headers={"Idempotency-Key": path}).status == 409
+    assert [row[2:4] for row in audit_rows(master)][1:] == [
+        ("artifacts.put", f"a {digest}"),
+        ("registry.put", f"again.py {digest}"), ("registry.put", f"named.py {digest}"),
+    ]  # fmt: skip
+
+
+def titan(master: Master, *words: str) -> "subprocess.CompletedProcess[str]":
+    settings = {"TITAN_URL": master.url, "TITAN_TOKEN": TOKEN, "TITAN_HOME": str(master.home), "HOME": str(master.home)}
+    return subprocess.run(
+        [Path(sys.executable).with_name("titan"), *words],
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_s52_what_is_kept_is_whole_from_the_row_it_begins_with(own_master: Callable[..., Master]) -> None:
+    master = own_master(audit_rows_max=4)
+    for number in range(8):
+        master.put(f"/registry/f{number}.py", b"x")
+    master.run(master.engine.clean_up())
+    check = master.get("/audit/verify").json
+    rows = master.get("/audit").json["audit"]
+    assert (check["fault"], check["seq"], check["let_go"]) == ("", rows[0]["seq"], rows[-1]["seq"] - 1)
+    assert check["let_go"] >= 1
+    assert (rows[0]["actor"], rows[0]["action"]) == ("titan", "audit.prune")
+    told = titan(master, "audit", "verify")
+    assert f"{len(rows)} rows from row {check['let_go'] + 1} on, each as it was written" in told.stderr
+    assert told.stdout == f"{check['seq']}:{check['hash']}\n"
+    assert titan(master, "audit", "verify", "--expect", told.stdout.strip()).returncode == 0
+    gone = titan(master, "audit", "verify", "--expect", f"2:{SHA}")
+    assert (gone.returncode, f"rows 1 to {check['let_go']} were let go" in gone.stderr) == (3, True)
+    tamper(master, f"DELETE FROM audit WHERE seq = {check['let_go'] + 1}")
+    assert master.get("/audit/verify").json["fault"].startswith(f"row {check['let_go'] + 1} is missing")
 
 
 def test_s52_the_audit_holds_no_secret(master: Master) -> None:

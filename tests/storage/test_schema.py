@@ -1,5 +1,6 @@
 """The schema: the migrations make what is declared, structs are rows, and each invariant refuses a wrong row."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ AUDITED = {
     "seq": 1, "at_ms": 1, "actor": "admin", "role": "admin", "action": "tokens.create", "object": "0" * 12,
     "address": "127.0.0.1", "previous": bytes(32), "hash": bytes(32),
 }  # fmt: skip
+ANCHORED = {"id": 1, "seq": 1, "hash": bytes(32)}
 LOG = {"fence": 1, "offset": 0, "length": 1, "segment": 1, "position": 0}
 
 # (constraint, a good row, what makes it bad)
@@ -161,6 +163,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("tokens_lasts", TOKEN, {"expires_ms": 1}),
     ("audit_chain", AUDITED, {"previous": b""}),
     ("audit_chain", AUDITED, {"hash": b""}),
+    ("audit_anchor_one", ANCHORED, {"id": 2}),
+    ("audit_anchor_row", ANCHORED, {"seq": 0}),
 ]
 
 
@@ -169,6 +173,7 @@ def insert(connection: Connection, table: str, values: dict[str, Any]) -> None:
     connection.begin()
     try:
         connection.raw.execute("DELETE FROM leader")
+        connection.raw.execute("DROP TRIGGER audit_anchor_set")
         places = ", ".join("?" * len(values))
         connection.raw.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", [*values.values()])
     finally:
@@ -216,6 +221,8 @@ def statements() -> dict[str, Statement]:
     for filters in ((0, False, False, False), (2, True, True, True)):
         found[f"list{filters}"] = queries._run_list(*filters)
     found["jobs"] = queries._job_list(2)
+    for filters in itertools.product((False, True), repeat=2):
+        found[f"audit{filters}"] = audit.listing(*filters)
     found["insert"] = writes._shape("jobs", tuple(job_values()), None).statement
     found["update"] = writes._shape("jobs", ("state", "fence"), ("state", "due_ms")).statement
     return found

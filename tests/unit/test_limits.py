@@ -11,7 +11,7 @@ from titan.model.limits import DEFAULT_LIMITS, Limits
 FIELDS = dataclasses.fields(Limits)
 UNITS = {
     "jobs", "edges", "chars", "parents", "tags", "bytes", "inline", "depth", "many", "waits", "workers", "s", "ring",
-    "rows", "tokens", "versions", "artifacts", "transfers", "refusals", "priority", "retries", "ms",
+    "rows", "tokens", "versions", "artifacts", "transfers", "refusals", "days", "priority", "retries", "ms",
 }  # fmt: skip
 
 

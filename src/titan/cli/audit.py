@@ -9,7 +9,7 @@ import click
 from titan.cli.ask import Document, Master
 from titan.cli.options import common
 from titan.cli.output import Output, plural
-from titan_sdk.errors import Conflict
+from titan_sdk.errors import Conflict, NotFound
 
 PAGE_ROWS = 1_000
 
@@ -67,23 +67,33 @@ def ls(out: Output, *, limit: int, actor: str, action: str, part: str) -> None:
 def verify(out: Output, *, expect: tuple[int, str] | None) -> None:
     """Walk along all rows and check that each hangs on the one before; exit with 6 and name the first that does not.
 
+    The oldest rows are let go after a year, or when there are a million. It says which row it began with.
+
     Whoever can write the database could make all rows anew, or take the last ones out. So write the line that is
     printed down elsewhere, and give it back later with --expect.
     """
     master = Master()
+    check = master.page("audit/verify")
+    let_go = check["let_go"]
+    if expect is not None and expect[0] <= let_go:
+        hint = "compare with a backup of that time, and write down a line that is printed now"
+        raise NotFound(
+            f"row {expect[0]} is no longer kept: rows 1 to {let_go} were let go for their age or number", hint=hint
+        )
     if expect is not None:
         row = next(_rows(master, 1, before=expect[0] + 1), None)
         if row is None or (row["seq"], row["hash"]) != expect:
             raise _broken(f"row {expect[0]} is not the one that was written down: rows were made anew or taken out")
-    check = master.page("audit/verify")
     while check["more"]:
         check = master.page("audit/verify", after=check["seq"], hash=check["hash"])
     if check["fault"]:
         raise _broken(check["fault"])
+    rows = check["seq"] - let_go
     if out.as_json:
-        out.document({"rows": check["seq"], "hash": check["hash"] if check["seq"] else None})
+        out.document({"rows": rows, "let_go": let_go, "hash": check["hash"] if check["seq"] else None})
         return
-    out.talk(f"{plural(check['seq'], 'row')}, each as it was written")
+    from_where = f" from row {let_go + 1} on" if let_go else ""
+    out.talk(f"{plural(rows, 'row')}{from_where}, each as it was written")
     if check["seq"]:
         out.line(f"{check['seq']}:{check['hash']}")
 

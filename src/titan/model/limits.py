@@ -47,6 +47,8 @@ class Limits:
     waits_max: int = 1_000
     workers_max: int = 5_000
     tokens_max: int = 10_000
+    audit_rows_max: int = 1_000_000
+    audit_days_max: int = 366
     refusals_max: int = 200
     address_refusals_max: int = 20
     submits_per_s_max: int = 1_000

@@ -164,7 +164,7 @@ class DeleteArtifact(msgspec.Struct, frozen=True, gc=False):
 class Prune(msgspec.Struct, frozen=True, gc=False):
     """Drop what expired before `now_ms`, `rows_max` rows of a kind at most.
 
-    Idempotency keys and store keys go at once, tokens 30 days after their end.
+    Idempotency keys and store keys go at once, tokens 30 days after their end, and of the audit the oldest rows.
 
     Result: how many rows went; ask again while it is not 0.
     """
@@ -187,7 +187,8 @@ class AppendAudit(msgspec.Struct, frozen=True, gc=False):
     """Add a row to the audit: commit it with what it tells of. Result: the row's number.
 
     `actor` is a token's id, "admin", or "job RUN/JOB FENCE"; `action` the name of a route; `object` what it was
-    done to; `address` where the request came from. None of them holds a secret.
+    done to; `address` where the request came from. None of them holds a secret. With `if_done` it is added only when
+    the operation before it was carried out now: not refused, and no resend. Result: None when it was not added.
     """
 
     now_ms: int
@@ -196,6 +197,7 @@ class AppendAudit(msgspec.Struct, frozen=True, gc=False):
     action: str
     object: str
     address: str
+    if_done: bool = False
 
 
 class KeepToken(msgspec.Struct, frozen=True, gc=False):

@@ -371,13 +371,14 @@ class AuditList(msgspec.Struct, frozen=True):
 class AuditCheck(msgspec.Struct, frozen=True):
     """How far the chain is whole: up to row `seq` with `hash`. `fault`: what is wrong behind it, "" for nothing.
 
-    `more`: rows follow; ask again with `after` and `hash`.
+    `more`: rows follow; ask again with `after` and `hash`. `let_go`: rows up to this one are no longer kept.
     """
 
     seq: int
     hash: str
     fault: str
     more: bool
+    let_go: int
 
 
 class Invitation(msgspec.Struct, frozen=True):

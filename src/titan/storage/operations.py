@@ -97,14 +97,20 @@ def execute(connection: Connection, operations: Sequence[Operation], limits: Lim
     """Carry out `operations` in order and return their results. A refused one changes nothing."""
     keys = _Keys(connection)
     results: list[Result] = []
+    done = False  # whether the operation before was carried out: not refused, and not answered from its key
     for operation in operations:
+        if isinstance(operation, AppendAudit) and operation.if_done and not done:
+            results.append(None)
+            continue
         key: IdempotencyKey | None = getattr(operation, "idempotency", None)
         now_ms: int = getattr(operation, "now_ms", 0)
         found = keys.look_up(key, now_ms) if key is not None else None
         if found is not None:
             results.append(found[0])
+            done = False
             continue
         result = _once(connection, operation, limits)
+        done = not isinstance(result, StoreRefused)
         if key is not None and not isinstance(result, StoreRefused):
             keys.remember(key, result, now_ms)
         results.append(result)
@@ -182,10 +188,10 @@ def _upload_file(connection: Connection, operation: UploadFile, limits: Limits) 
     _register(connection, RegisterFile(operation.name, operation.blob.sha256, operation.now_ms), limits)
 
 
-def _prune(connection: Connection, operation: Prune, _: Limits) -> int:
+def _prune(connection: Connection, operation: Prune, limits: Limits) -> int:
     now_ms, rows_max = operation.now_ms, operation.rows_max
     gone = sum(connection.change(statement, now_ms, rows_max) for statement in (_PRUNE_KEYS, _PRUNE_KV))
-    return gone + tokens.prune(connection, now_ms, rows_max)
+    return gone + tokens.prune(connection, now_ms, rows_max) + audit.prune(connection, now_ms, rows_max, limits)
 
 
 def _sweep(connection: Connection, operation: SweepStage, _: Limits) -> int:

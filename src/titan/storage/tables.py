@@ -422,17 +422,35 @@ audit = Table(
     _col("previous", _Bytes),
     _col("hash", _Bytes),
     _check("audit", "chain", "length(previous) = 32 AND length(hash) = 32"),
+    Index("audit_actor", "actor", "seq"),
+    Index("audit_action", "action", "seq"),
     sqlite_strict=True,
 )
-# What was done stays told: not even this program can take a row back. The last also stops a REPLACE, which deletes
-# without asking the trigger for that.
+
+# The last row that was let go, for its age or because there are too many: the row after it hangs on this hash.
+audit_anchor = Table(
+    "audit_anchor",
+    METADATA,
+    Column("id", _Whole, primary_key=True, autoincrement=False),
+    _col("seq", _Whole),
+    _col("hash", _Bytes),
+    _check("audit_anchor", "one", "id = 1"),
+    _check("audit_anchor", "row", "seq >= 1 AND length(hash) = 32"),
+    sqlite_strict=True,
+)
+# What was done stays told: not even this program can take a row back, but for the oldest, up to the anchor, which only
+# moves on along the chain. audit_next also stops a REPLACE, which deletes without asking the trigger for that.
+_ROW_THERE = "EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq AND hash = NEW.hash)"
 AUDIT_GUARDS = {
     "audit_no_update": "BEFORE UPDATE ON audit",
-    "audit_no_delete": "BEFORE DELETE ON audit",
+    "audit_no_delete": "BEFORE DELETE ON audit WHEN OLD.seq > coalesce((SELECT seq FROM audit_anchor), 0)",
     "audit_next": "BEFORE INSERT ON audit WHEN NEW.seq <> coalesce((SELECT max(seq) FROM audit), 0) + 1",
+    "audit_anchor_set": f"BEFORE INSERT ON audit_anchor WHEN NOT {_ROW_THERE}",
+    "audit_anchor_moved": f"BEFORE UPDATE ON audit_anchor WHEN NEW.seq <= OLD.seq OR NOT {_ROW_THERE}",
+    "audit_anchor_kept": "BEFORE DELETE ON audit_anchor",
 }
 for _name, _when in AUDIT_GUARDS.items():
     _guard: Any = DDL(  # type: ignore[no-untyped-call]
         f"CREATE TRIGGER {_name} {_when} BEGIN SELECT RAISE(ABORT, 'audit: rows are only added'); END"
     )
-    event.listen(audit, "after_create", _guard.execute_if(dialect="sqlite"))
+    event.listen(audit_anchor, "after_create", _guard.execute_if(dialect="sqlite"))

@@ -55,7 +55,7 @@ async def publish(
             fence=who.fence,
             idempotency=key_for(header, body, now_ms),
         )
-        return publication, *trail(request, f"{key} {content.sha256}")
+        return publication, *trail(request, f"{key} {content.sha256}", if_done=True)
 
     made, result = await site.artifacts.publish(request.scope, request.receive, sha256, operation)
     version = int(done(result)[0])

@@ -37,14 +37,17 @@ async def list_audit(
 
 @get("/audit/verify", name="audit.verify")
 async def verify(request: Http, after: FromQuery[int] = 0, hash: FromQuery[str] = "") -> AuditCheck:  # noqa: A002
-    """Walk along up to 5,000 rows behind row `after`, whose hash is `hash`; go on with what the answer says."""
+    """Walk along up to 5,000 rows behind row `after`, whose hash is `hash`; go on with what the answer says.
+
+    It begins behind the rows that were let go.
+    """
     if not 0 <= after < audit.SEQ_MAX or not (SHA256_PATTERN.fullmatch(hash) or (after == 0 and not hash)):
         raise Invalid("after and hash name no row: begin without them, and go on with `seq` and `hash` of the answer")
     previous = bytes.fromhex(hash) or BEGINNING
-    walked, more = await engine_of(request).read(
-        lambda connection: audit.verify(connection, after, previous, VERIFY_ROWS)
+    let_go, (walked, more) = await engine_of(request).read(
+        lambda connection: (audit.anchor(connection)[0], audit.verify(connection, after, previous, VERIFY_ROWS))
     )
-    return AuditCheck(walked.seq, walked.hash.hex(), walked.fault, more and not walked.fault)
+    return AuditCheck(walked.seq, walked.hash.hex(), walked.fault, more and not walked.fault, let_go)
 
 
 def _view(row: AuditRow) -> AuditEntry:

@@ -27,11 +27,13 @@ async def put_file(request: Http, name: FromPath[str], sha256: FromQuery[str | N
         if not SHA256_PATTERN.fullmatch(sha256):
             raise Invalid(f"{shown(sha256, 80)} is not a SHA-256: give 64 hex digits in lower case")
         once = key_for(key, f"registry.put {name} {sha256}".encode(), now_ms)
-        done(await engine.mutate(RegisterFile(name, sha256, now_ms, once), *trail(request, f"{name} {sha256}")))
+        told = trail(request, f"{name} {sha256}", if_done=True)
+        done(await engine.mutate(RegisterFile(name, sha256, now_ms, once), *told))
     else:
         blob = await receive_blob(site.engine, site.blobs, request.scope, request.receive, None)
         once = key_for(key, f"registry.put {name} {blob.sha256}".encode(), now_ms)
-        done(await engine.mutate(UploadFile(name, blob, now_ms, once), *trail(request, f"{name} {blob.sha256}")))
+        told = trail(request, f"{name} {blob.sha256}", if_done=True)
+        done(await engine.mutate(UploadFile(name, blob, now_ms, once), *told))
     return await _entry(request, name)
 
 

@@ -73,16 +73,19 @@ def caller_run(request: Http) -> str | None:
     return principal.run_id if principal.role is Role.JOB else None
 
 
-def audited(request: Http, what: str) -> AppendAudit:
+def audited(request: Http, what: str, *, if_done: bool = False) -> AppendAudit:
     """Return the row of the audit that tells of this request; commit it with what is done to `what`."""
     who = principal_of(request)
     route = request.route_handler.name or ""
-    return AppendAudit(engine_of(request).clock().wall_ms, who.actor, who.role, route, what, who.address)
+    return AppendAudit(engine_of(request).clock().wall_ms, who.actor, who.role, route, what, who.address, if_done)
 
 
-def trail(request: Http, what: str) -> tuple[AppendAudit, ...]:
-    """Return what the audit gets with a change of `what`: nothing for a job, whose runs tell of it themselves."""
-    return () if principal_of(request).role is Role.JOB else (audited(request, what),)
+def trail(request: Http, what: str, *, if_done: bool = False) -> tuple[AppendAudit, ...]:
+    """Return what the audit gets with a change of `what`: nothing for a job, whose runs tell of it themselves.
+
+    With `if_done`: nothing either when the operation before it is refused or a resend.
+    """
+    return () if principal_of(request).role is Role.JOB else (audited(request, what, if_done=if_done),)
 
 
 def idempotency_key(scope: Scope) -> str | None:

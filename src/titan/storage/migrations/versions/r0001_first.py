@@ -449,9 +449,25 @@ def _audit() -> None:
         sa.PrimaryKeyConstraint("seq"),
         sqlite_strict=True,
     )
+    op.create_index("audit_actor", "audit", ["actor", "seq"], unique=False)
+    op.create_index("audit_action", "audit", ["action", "seq"], unique=False)
+    op.create_table(
+        "audit_anchor",
+        sa.Column("id", WHOLE, autoincrement=False, nullable=False),
+        sa.Column("seq", WHOLE, nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.CheckConstraint("id = 1", name="audit_anchor_one"),
+        sa.CheckConstraint("seq >= 1 AND length(hash) = 32", name="audit_anchor_row"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_strict=True,
+    )
+    there = "EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq AND hash = NEW.hash)"
     for name, when in (
         ("audit_no_update", "BEFORE UPDATE ON audit"),
-        ("audit_no_delete", "BEFORE DELETE ON audit"),
+        ("audit_no_delete", "BEFORE DELETE ON audit WHEN OLD.seq > coalesce((SELECT seq FROM audit_anchor), 0)"),
         ("audit_next", "BEFORE INSERT ON audit WHEN NEW.seq <> coalesce((SELECT max(seq) FROM audit), 0) + 1"),
+        ("audit_anchor_set", f"BEFORE INSERT ON audit_anchor WHEN NOT {there}"),
+        ("audit_anchor_moved", f"BEFORE UPDATE ON audit_anchor WHEN NEW.seq <= OLD.seq OR NOT {there}"),
+        ("audit_anchor_kept", "BEFORE DELETE ON audit_anchor"),
     ):
         op.execute(f"CREATE TRIGGER {name} {when} BEGIN SELECT RAISE(ABORT, 'audit: rows are only added'); END")
