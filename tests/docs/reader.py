@@ -254,9 +254,7 @@ class Reader:
         if UP.match(line):
             return self.start_master(line), None
         if JOIN.match(line):
-            # Both machines have one host name here.
-            named = line if self.here is self.near or "--name" in line else f"{line} --name box-1"
-            self.workers.append(self.here.start(named))
+            self.workers.append(self.here.start(line))
             said = self.workers[-1].wait_said("connected to ")
             return said.splitlines(keepends=True)[-1], None  # before that it speaks of GPUs, where there are any
         for waits, text in self.recipe.waits.items():
