@@ -1,5 +1,6 @@
 """Compares what a scheduler has in memory with the rows, at a moment when nothing is under way between the two."""
 
+from collections import Counter
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ class Memories:
         self.rows = rows
         self.memory: Memory = scheduler.memory
         self.queues = scheduler.dispatcher.queues
+        self.lengths = scheduler.dispatcher.lengths
         self.timers: set[tuple[object, ...]] = set()
         for _, _, kind, key, token in self.memory.timers:
             self.timers.add((kind, key.run_id, key.job_id, token) if isinstance(key, Job) else (kind, key))
@@ -52,6 +54,18 @@ class Memories:
             queued += self.look_at_run(self.rows.books.runs[run_id], run)
         if queued != sum(queue.count for queue in self.queues.values()):
             raise Broken("i12", f"{queued} jobs are QUEUED, and not as many stand in queues")
+        self.look_at_counts()
+
+    def look_at_counts(self) -> None:
+        """What is counted along the way is what a count of everything finds."""
+        states: Counter[JobState] = Counter()
+        for run in self.memory.runs.values():
+            states.update(run.states)
+        if states != Counter(self.memory.states):
+            raise Broken("i12", f"jobs by state are {states}, counted as {self.memory.states}")
+        longest = [self.queues[key].count for key in self.lengths.longest(len(self.queues) + 1)]
+        if longest != sorted((queue.count for queue in self.queues.values()), reverse=True):
+            raise Broken("i12", f"the queues by length are told as {longest}")
 
     def look_at_run(self, book: RunBook, run: Run) -> int:
         """Compare one run; return how many of its jobs are ready."""

@@ -15,7 +15,7 @@ from titan.core.lending import level_of
 from titan.core.matching import Candidates, refusal
 from titan.core.memory import ATTEMPT_COLUMNS as COLUMNS
 from titan.core.memory import LEASE_GRACE_S, Attempt, Job, Memory, Worker
-from titan.core.queues import AGEING_PERIOD, QueueKey, ReadyQueue
+from titan.core.queues import AGEING_PERIOD, Lengths, QueueKey, ReadyQueue
 from titan.core.states import JobEvent
 from titan.model.states import AttemptState, JobState
 from titan.model.wire import Grant
@@ -31,6 +31,7 @@ class Dispatcher:
         self.memory = memory
         self.ahead = Ahead(memory)
         self.queues: dict[QueueKey, ReadyQueue] = {}
+        self.lengths = Lengths()
         self.grants = 0
         self.wanted = False
 
@@ -191,7 +192,7 @@ class Dispatcher:
         key = QueueKey(job.tags, job.pinned_to)
         queue = self.queues.get(key)
         if queue is None:
-            queue = self.queues[key] = ReadyQueue()
+            queue = self.queues[key] = ReadyQueue(key, self.lengths)
         return queue
 
     def _drop_if_empty(self, key: QueueKey) -> None:

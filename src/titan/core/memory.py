@@ -154,6 +154,7 @@ class Memory:
         self.now = Now(0, 0)
         self.out = Decision()
         self.runs: dict[str, Run] = {}
+        self.states: dict[JobState, int] = {}  # how many jobs of these runs are in which state
         self.child_runs: dict[str, dict[str, None]] = {}
         self.staged: dict[str, Run] = {}
         self.workers: dict[str, Worker] = {}
@@ -193,12 +194,16 @@ class Memory:
     def enter_run(self, run: Run) -> None:
         """Enter a living run, and below the run that a job of it was submitted from."""
         self.runs[run.run_id] = run
+        for state, count in run.states.items():
+            self.states[state] = self.states.get(state, 0) + count
         if run.parent_run_id is not None:
             self.child_runs.setdefault(run.parent_run_id, {})[run.run_id] = None
 
     def leave_run(self, run: Run) -> None:
         """Take out a run that has ended."""
         del self.runs[run.run_id]
+        for state, count in run.states.items():
+            self.states[state] -= count
         if run.parent_run_id is not None:
             children = self.child_runs[run.parent_run_id]
             del children[run.run_id]
@@ -264,10 +269,11 @@ class Memory:
         )
 
     def count(self, run: Run, old: JobState | None, new: JobState) -> None:
-        """Keep the number of jobs by state that `stats` answers from."""
-        if old is not None:
-            run.states[old] = run.states.get(old, 0) - 1
-        run.states[new] = run.states.get(new, 0) + 1
+        """Keep the number of jobs by state, of the run and of all, that `stats` answers from."""
+        for states in (run.states, self.states) if run.run_id in self.runs else (run.states,):
+            if old is not None:
+                states[old] = states.get(old, 0) - 1
+            states[new] = states.get(new, 0) + 1
 
     def amend(self, job: Job, **values: Any) -> None:
         """Set columns of `job` without moving it (guarded all the same)."""

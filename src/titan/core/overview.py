@@ -3,7 +3,6 @@
 Both are bounded, so that a look at a Master with a million ready jobs costs as much as at one with ten.
 """
 
-from heapq import nlargest
 from itertools import islice
 from typing import Any
 
@@ -13,6 +12,7 @@ from titan.core.memory import Memory
 from titan.core.queues import QueueKey, ReadyQueue
 from titan.model.states import AttemptState
 
+COUNTED_MAX = 1_000
 QUEUES_MAX = 50
 QUEUES_MIN = 5
 LOOKS_MAX = 10_000  # at a worker, to say why a queue waits
@@ -22,12 +22,16 @@ RUNNING_MAX = 50
 def waiting(dispatcher: Dispatcher, explainer: Explainer) -> list[dict[str, Any]]:
     """Return the longest queues, each with the job that has been ready longest and the reason why that one waits."""
     queues_max = max(QUEUES_MIN, min(QUEUES_MAX, LOOKS_MAX // (1 + len(explainer.memory.workers))))
-    longest = nlargest(queues_max, dispatcher.queues.items(), key=_length)
-    return [_queue(key, queue, explainer) for key, queue in longest]
+    return [_queue(key, dispatcher.queues[key], explainer) for key in dispatcher.lengths.longest(queues_max)]
 
 
-def _length(item: tuple[QueueKey, ReadyQueue]) -> int:
-    return item[1].count
+def ready(dispatcher: Dispatcher) -> dict[str, int]:
+    """Return how many jobs stand in the longest queues, by their requirement."""
+    found: dict[str, int] = {}
+    for key in dispatcher.lengths.longest(COUNTED_MAX):
+        name = ",".join(sorted(key.tags))
+        found[name] = found.get(name, 0) + dispatcher.queues[key].count
+    return found
 
 
 def _queue(key: QueueKey, queue: ReadyQueue, explainer: Explainer) -> dict[str, Any]:

@@ -9,8 +9,10 @@ Removal is lazy: a job carries the number of its place (`queue_seq`), and a plac
 matches is skipped. Stale places are swept once they outnumber the living ones.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from titan.core.memory import Job
@@ -28,12 +30,46 @@ class QueueKey(NamedTuple):
     pinned_to: str
 
 
-class ReadyQueue:
-    """Ready jobs with one requirement. Every step is O(log n) amortised."""
+class Lengths:
+    """The queues by how many jobs they have, so that the longest are found without a look at all others."""
 
-    __slots__ = ("_levels", "_oldest", "_priorities", "_stale", "count", "taken")
+    __slots__ = ("_keys", "_lengths")
 
     def __init__(self) -> None:
+        self._keys: dict[int, dict[QueueKey, None]] = {}
+        self._lengths: list[int] = []  # those that some queue has, rising
+
+    def change(self, key: QueueKey, before: int, now: int) -> None:
+        """Note that a queue had `before` jobs and has `now`; 0: it is not there."""
+        if before:
+            keys = self._keys[before]
+            del keys[key]
+            if not keys:
+                del self._keys[before]
+                del self._lengths[bisect_left(self._lengths, before)]
+        if now:
+            if now not in self._keys:
+                self._keys[now] = {}
+                insort(self._lengths, now)
+            self._keys[now][key] = None
+
+    def longest(self, most: int) -> list[QueueKey]:
+        """Return up to `most` keys, the longest queue first."""
+        return list(islice(self._by_length(), most))
+
+    def _by_length(self) -> Iterator[QueueKey]:
+        for length in reversed(self._lengths):
+            yield from self._keys[length]
+
+
+class ReadyQueue:
+    """Ready jobs with one requirement. Every step is O(log n) amortised. `lengths` hears of each change."""
+
+    __slots__ = ("_key", "_lengths", "_levels", "_oldest", "_priorities", "_stale", "count", "taken")
+
+    def __init__(self, key: QueueKey, lengths: Lengths) -> None:
+        self._key = key
+        self._lengths = lengths
         self.count = 0
         self.taken = 0
         self._levels: dict[int, _Level] = {}
@@ -51,6 +87,7 @@ class ReadyQueue:
         level.add((seq, job))
         self._oldest.append((seq, job))
         self.count += 1
+        self._lengths.change(self._key, self.count - 1, self.count)
 
     def remove(self, job: Job) -> None:
         """Take `job` out wherever it stands."""
@@ -92,6 +129,7 @@ class ReadyQueue:
     def _leave(self, job: Job) -> None:
         job.queue_seq = 0
         self.count -= 1
+        self._lengths.change(self._key, self.count + 1, self.count)
         while self._oldest and self._oldest[0][1].queue_seq != self._oldest[0][0]:
             self._oldest.popleft()
         # Places are stale in the levels after a removal, among the oldest after a turn as well.

@@ -170,22 +170,16 @@ class Scheduler:
 
     def stats(self) -> dict[str, Any]:
         """Return counts of what lives: runs, jobs by state, workers, slots, queues by requirement."""
-        states = dict.fromkeys([state for state in JobState if state not in FINAL_JOB_STATES], 0)
-        for run in self.memory.runs.values():
-            for state in states:
-                states[state] += run.states.get(state, 0)
-        connected = [worker for worker in self.memory.workers.values() if worker.connected]
-        queues: dict[str, int] = {}
-        for key, queue in self.dispatcher.queues.items():
-            name = ",".join(sorted(key.tags))
-            queues[name] = queues.get(name, 0) + queue.count
+        memory = self.memory
+        states = {state: memory.states.get(state, 0) for state in JobState if state not in FINAL_JOB_STATES}
+        connected = [worker for worker in memory.workers.values() if worker.connected]
         return {
-            "runs_living": len(self.memory.runs),
+            "runs_living": len(memory.runs),
             "jobs": {state: count for state, count in states.items() if count},
             "workers": len(connected),
             "slots": sum(worker.slots for worker in connected),
             "slots_free": sum(worker.free for worker in connected),
-            "queues": queues,
+            "queues": overview.ready(self.dispatcher),
         }
 
     def overview(self) -> dict[str, list[dict[str, Any]]]:

@@ -410,6 +410,7 @@ class WorkerRemoved(msgspec.Struct, frozen=True):
 class Stats(msgspec.Struct, frozen=True):
     """What lives at the Master now: runs, jobs by state, workers and slots, ready jobs by requirement.
 
+    `queues`: the longest 1,000; jobs that are pinned to a worker stand in a queue of their own and are added here.
     `came`: how often a job has come into each state since this process began, to make rates of.
     """
 

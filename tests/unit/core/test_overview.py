@@ -1,5 +1,8 @@
 """What a person looks at first: the longest queues with why they wait, and what runs."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from tests.unit.core.harness import Harness, job
 from titan.core import overview, reasons
 from titan.model.states import JobState
@@ -45,3 +48,45 @@ def test_both_lists_are_bounded() -> None:
     h.submit(*[job(f"q{n}", requirement=(f"T{n}",)) for n in range(overview.QUEUES_MAX + 1)])
     found = h.scheduler.overview()
     assert (len(found["waiting"]), len(found["running"])) == (overview.QUEUES_MAX, overview.RUNNING_MAX)
+
+
+class Counted(dict[Any, Any]):
+    """A dict that counts what is looked at, one by one or walked along."""
+
+    looks = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        for key in super().__iter__():
+            self.looks += 1
+            yield key
+
+    def items(self) -> Any:
+        return ((key, self[key]) for key in self)
+
+    def values(self) -> Any:
+        return (self[key] for key in self)
+
+
+def test_a_look_visits_a_bounded_number_of_queues_and_runs_however_many_there_are() -> None:
+    h = Harness()
+    many = 3 * overview.COUNTED_MAX
+    h.submit(*[job(f"j{n}", requirement=(f"T{n}",)) for n in range(many)], job("second", requirement=("T7",)))
+    for _ in range(100):
+        h.submit(job("a", requirement=("T9",)))
+    dispatcher, memory = h.scheduler.dispatcher, h.scheduler.memory
+    dispatcher.queues, memory.runs = Counted(dispatcher.queues), Counted(memory.runs)
+    assert len(dispatcher.queues) == many
+    stats = h.scheduler.stats()
+    assert dispatcher.queues.looks == overview.COUNTED_MAX
+    assert (len(stats["queues"]), stats["queues"]["T9"], stats["queues"]["T7"]) == (overview.COUNTED_MAX, 101, 2)
+    assert (stats["runs_living"], stats["jobs"]) == (101, {JobState.QUEUED: many + 101})
+    assert memory.runs.looks == 0
+    dispatcher.queues.looks = 0
+    waiting = h.scheduler.overview()["waiting"]
+    assert [(each["requirement"], each["jobs"]) for each in waiting[:2]] == [(["T9"], 101), (["T7"], 2)]
+    assert dispatcher.queues.looks <= 3 * overview.QUEUES_MAX
+    assert memory.runs.looks <= 3 * overview.QUEUES_MAX

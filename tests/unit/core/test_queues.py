@@ -13,9 +13,13 @@ from hypothesis import given, settings
 from tests.unit.core.harness import Harness, job
 from titan.core import queues
 from titan.core.memory import Job
-from titan.core.queues import ReadyQueue
+from titan.core.queues import Lengths, QueueKey, ReadyQueue
 
 PERIOD = 16  # the agreed figure: every 16th dispatch takes the oldest
+
+
+def a_queue() -> ReadyQueue:
+    return ReadyQueue(QueueKey(frozenset(), ""), Lengths())
 
 
 class Maker:
@@ -95,7 +99,7 @@ OPS = st.lists(
 @settings(max_examples=150)
 @given(OPS)
 def test_it_does_what_a_list_would(ops: list[tuple[str, str, int]]) -> None:
-    maker, queue, naive = Maker(), ReadyQueue(), Naive()
+    maker, queue, naive = Maker(), a_queue(), Naive()
     for kind, run_id, number in ops:
         if kind == "add":
             naive.add(maker.add(queue, run_id, number))
@@ -119,7 +123,7 @@ def test_it_does_what_a_list_would(ops: list[tuple[str, str, int]]) -> None:
 def test_a_sweep_changes_nothing_that_anybody_sees(ops: list[tuple[str, str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queues, "_STALE_MIN", 0)
-        maker, queue, naive = Maker(), ReadyQueue(), Naive()
+        maker, queue, naive = Maker(), a_queue(), Naive()
         for kind, run_id, number in [op for op in ops if op[0] == "add"]:
             assert kind == "add"
             naive.add(maker.add(queue, run_id, number))
@@ -134,7 +138,7 @@ def test_a_sweep_changes_nothing_that_anybody_sees(ops: list[tuple[str, str, int
 def test_after_a_sweep_the_turns_go_on_where_they_were() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queues, "_STALE_MIN", 0)
-        maker, queue, naive = Maker(), ReadyQueue(), Naive()
+        maker, queue, naive = Maker(), a_queue(), Naive()
         for number in range(120):
             naive.add(maker.add(queue, "BDAC"[number % 4]))
         for _ in range(5):
@@ -147,14 +151,14 @@ def test_after_a_sweep_the_turns_go_on_where_they_were() -> None:
 
 
 def test_an_empty_queue_has_no_next() -> None:
-    queue = ReadyQueue()
+    queue = a_queue()
     for ask in (queue.take, queue.head_priority, queue.oldest):
         with pytest.raises(IndexError):
             ask()
 
 
 def test_10000_jobs_of_three_runs_take_turns_and_the_urgent_go_first() -> None:
-    maker, queue = Maker(), ReadyQueue()
+    maker, queue = Maker(), a_queue()
     counts = {"A": 9_000, "B": 700, "C": 290}
     waiting = [maker.add(queue, run_id) for run_id, count in counts.items() for _ in range(count)]
     urgent = [maker.add(queue, "C", priority=500) for _ in range(10)]
@@ -181,7 +185,7 @@ def test_10000_jobs_of_three_runs_take_turns_and_the_urgent_go_first() -> None:
 @settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(0, 40))
 def test_i19_no_stream_of_urgent_jobs_holds_a_job_up_beyond_the_stated_bound(old: int, before: int) -> None:
-    maker, queue = Maker(), ReadyQueue()
+    maker, queue = Maker(), a_queue()
     for _ in range(before):
         maker.add(queue, "U", priority=9)
         queue.take()
@@ -195,7 +199,7 @@ def test_i19_no_stream_of_urgent_jobs_holds_a_job_up_beyond_the_stated_bound(old
 
 
 def test_a_queue_is_as_large_as_what_waits_in_it() -> None:
-    maker, queue = Maker(), ReadyQueue()
+    maker, queue = Maker(), a_queue()
     floor = queues._STALE_MIN
     patient = [maker.add(queue, f"P{number}", priority=0) for number in range(400)]
     for number in range(6_000):  # new runs come and go past those that wait
@@ -213,7 +217,7 @@ def test_a_queue_is_as_large_as_what_waits_in_it() -> None:
 
 
 def test_a_job_of_one_run_is_taken_out_of_its_turn_the_highest_priority_first() -> None:
-    make, queue = Maker(), ReadyQueue()
+    make, queue = Maker(), a_queue()
     left, low, high = (make.add(queue, "mine", priority) for priority in (1, 1, 2))
     other = make.add(queue, "other", 3)
     queue.remove(left)
