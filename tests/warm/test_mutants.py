@@ -102,6 +102,6 @@ def test_a_module_beside_the_script_is_taken(tmp_path: Path, monkeypatch: pytest
     launcher = WarmLauncher(tmp_path)
     if planted:
         monkeypatch.setattr(Warmth, "_shadow", lambda *_: "")
-    fresh, warm = both_ways(launcher, tmp_path, "import contextlib\nprint(contextlib.MINE)", beside="contextlib")
+    fresh, warm = both_ways(launcher, tmp_path, "import struct\nprint(struct.MINE)", beside="struct")
     launcher.close()
     assert (warm != fresh) is planted

@@ -276,7 +276,7 @@ def finish(code: int, server: Server) -> int:
         try:
             sys.modules["threading"]._shutdown()
         except BaseException as error:  # noqa: BLE001 - said, as the interpreter says it
-            _say_ignored(error, sys.modules["threading"])
+            _say_ignored(error, sys.modules["threading"], "on threading shutdown")
     if code != INTERRUPTED and len(sys._current_frames()) > 1:
         # Daemon threads must not see what follows; only the interpreter's own shutdown can hold them.
         gc.unfreeze()
@@ -288,6 +288,7 @@ def finish(code: int, server: Server) -> int:
         sys.last_exc = None  # type: ignore[assignment]
     builtins.__dict__.pop("_", None)
     _drop_handlers()
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
     _let_go(server)
     flushed = flushed and _flush_streams()
     _libc.fflush(None)
@@ -364,11 +365,12 @@ def _flush(stream: Any) -> bool:
         if stream is not None and not getattr(stream, "closed", False):
             stream.flush()
     except BaseException as error:  # noqa: BLE001 - said, as the interpreter says it
-        _say_ignored(error, stream)
+        _say_ignored(error, stream, f"{'while' if sys.version_info >= (3, 14) else 'on'} flushing sys.stdout")
         return False
     return True
 
 
-def _say_ignored(error: BaseException, where: Any) -> None:
+def _say_ignored(error: BaseException, where: Any, when: str) -> None:
     error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-    sys.unraisablehook(_unraisable((type(error), error, error.__traceback__, None, where)))
+    told = (f"Exception ignored {when}", None) if sys.version_info >= (3, 13) else (None, where)
+    sys.unraisablehook(_unraisable((type(error), error, error.__traceback__, *told)))
