@@ -5,8 +5,9 @@ Address: what the caller names, `TITAN_URL` (a list allowed), `TITAN_HOST` and `
 and last `http://127.0.0.1:9090`. Token: the caller's, `TITAN_TOKEN`, the profile's, the home's token file.
 The home's token opens everything, so it goes to this machine's own loopback addresses and to the very URL that
 is recorded in the home, and nowhere else: a script that is given a foreign address must bring its own token. For the
-same reason a profile's token goes to the profile's addresses alone, and `TITAN_TOKEN` to none that only a project
-names: who clones a repository has not yet trusted it with a token. A project's loopback address counts as the home's
+same reason a profile's token goes to the profile's addresses alone, and neither `TITAN_TOKEN` nor the caller's to one
+that only a project names, the latter with an error: who clones a repository has not yet trusted it with a token; the
+caller that does names the address too. A project's loopback address counts as the home's
 own only where it would be asked anyway, since another user may listen at any other port; and a project's `ca` vouches
 for none of the person's own addresses, or whoever stands in between could be shown the token.
 Whom to trust: the caller's `ca=`, `TITAN_CA`, and each source for the addresses it names; a file of certificates,
@@ -164,10 +165,16 @@ class Finder:
     def _token_for(self, endpoint: Endpoint, recorded: Endpoint | None) -> tuple[str, str]:
         """Return the token to show there and where it is from; "" when there is none."""
         is_own = _is_own(endpoint, recorded)
+        is_strange = endpoint.by_project and not is_own and not self._is_of_profile(endpoint)
+        if self._token and is_strange:
+            raise Invalid(
+                f"the token from token= is not sent to {endpoint.url}, which only {endpoint.origin} names",
+                hint="give url= (or TITAN_URL) as well, if you trust that address with it",
+            )
         if self._token:
             return _checked(self._token, "token=")
         from_environ = self._environ.get("TITAN_TOKEN")
-        if from_environ and (is_own or not endpoint.by_project or self._is_of_profile(endpoint)):
+        if from_environ and not is_strange:
             return _checked(from_environ, "TITAN_TOKEN")
         if self._is_of_profile(endpoint) and (path := self._settings()[1].get("token_file")):
             return _checked(first_bytes(path), path)

@@ -52,7 +52,10 @@ def project_settings(folder: str) -> Settings:
         return _table(path, found, PROJECT_KEYS)
     path = os.path.join(folder, "pyproject.toml")
     found = _read(path, (b"tool.titan", b"[tool]"))
-    table = (found or {}).get("tool", {}).get("titan") if found else None
+    tool = (found or {}).get("tool", {})
+    if not isinstance(tool, dict):
+        raise Invalid(f"{path}: tool is no table", hint='write [tool.titan], with url = "..." below it')
+    table = tool.get("titan")
     return Settings() if table is None else _table(path, table, PROJECT_KEYS, "[tool.titan] in ")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ CALLS = [
     ("TitanClient(url=client.url, token='x y').stats()", "token="),
     ("TitanClient(url=client.url, token='nobody-made-it').stats()", "token"),
     ("TitanClient(url='http://127.0.0.1:1', timeout_s=0.01).stats()", "http://127.0.0.1:1"),
+    ("in_checkout('titan.toml', 'url = \"http://elsewhere:1\"', token='mine')", "http://elsewhere:1"),
+    ("in_checkout('pyproject.toml', 'tool = \"tool.titan\"')", "tool"),
     ("client.list_runs(limit='x')", "'x'"),
     ("client.list_runs(limit=-1)", "-1"),
     ("client.list_runs(limit=1.5)", "1.5"),
@@ -130,11 +133,23 @@ def job(**fields: Any) -> TitanJob:
     return TitanJob(**({"job_id": "a", "filename": "job.py"} | fields))
 
 
+def in_checkout(file: str, text: str, **given: Any) -> Any:
+    """Ask from a folder in which a file says where the Master is."""
+    folder = Path("checkout")
+    folder.mkdir()
+    (folder / file).write_text(text)
+    try:
+        with contextlib.chdir(folder):
+            return TitanClient(**given).stats()
+    finally:
+        shutil.rmtree(folder)
+
+
 def entries(master: RealMaster, folder: Path) -> Iterator[Entry]:
     """Make each call in `folder` and yield what it raised."""
     (folder / "here.txt").write_text("no script")
     with TitanClient(url=master.url, token=master.token) as client, contextlib.chdir(folder):
-        known: dict[str, Any] = {"TitanClient": TitanClient, "client": client, "job": job}
+        known: dict[str, Any] = {"TitanClient": TitanClient, "client": client, "job": job, "in_checkout": in_checkout}
         client.submit_dag("two", [TitanJob(name, "job.py") for name in ("second", "third")])
         known["run"] = client.submit_dag("golden", [TitanJob("first", "job.py"), TitanJob("other", "job.py")])
         two = client.submit_dag("two", [TitanJob("x", "job.py"), TitanJob("y", "job.py")]).id

@@ -55,7 +55,8 @@ is an exception: [errors](errors.md).
 - address: `url=`, or `host=` and `port=`; `TITAN_URL` (several with commas are tried in turn); `TITAN_HOST` and
   `TITAN_PORT`; what `titan up` left in the home; `http://127.0.0.1:9090`;
 - token: `token=`; `TITAN_TOKEN`; the home's token file, which is shown only to this machine's loopback addresses and
-  to the URL recorded in the home.
+  to the URL recorded in the home. None is shown to an address that only a `titan.toml` or `pyproject.toml` names, and
+  `token=` is an error there: give `url=` as well.
 
 The home is `TITAN_HOME`, else `$XDG_STATE_HOME/titan`, else `~/.local/state/titan`. For an `https` address `TITAN_CA`
 names a file of certificates to trust.

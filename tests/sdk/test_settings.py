@@ -39,9 +39,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def finder(folder: Path, url: str | None = None, *, files: bool = True, **environ: str) -> Finder:
+def finder(
+    folder: Path, url: str | None = None, *, files: bool = True, token: str | None = None, **environ: str
+) -> Finder:
     home = {"HOME": str(folder), "TITAN_HOME": str(folder / "home"), "XDG_CONFIG_HOME": str(folder / "config")}
-    return Finder(url=url, environ={**home, **environ}, files=files)
+    return Finder(url=url, token=token, environ={**home, **environ}, files=files)
 
 
 def found(folder: Path, url: str | None = None, **environ: str) -> Endpoint:
@@ -208,3 +210,27 @@ def test_a_pyproject_of_others_says_nothing(tmp_path: Path, person: Path, projec
     (project / "pyproject.toml").write_text("[tool]\ntitan = 7\n")
     with pytest.raises(Invalid, match=r"\[tool.titan\] in .* is no table"):
         found(tmp_path)
+
+
+@pytest.mark.parametrize("tool", ['tool = "tool.titan"', "tool = [1]  # [tool]", "tool = 5  # tool.titan"])
+def test_a_project_file_whose_tool_is_no_table_is_told(tmp_path: Path, person: Path, project: Path, tool: str) -> None:
+    (project / "pyproject.toml").write_text(tool + "\n")
+    with pytest.raises(Invalid, match=r"pyproject.toml: tool is no table"):
+        found(tmp_path)
+
+
+def test_a_token_given_by_the_caller_goes_to_no_address_that_only_a_project_names(
+    tmp_path: Path, person: Path, project: Path
+) -> None:
+    (person / "config.toml").write_text('profile = "lab"\n' + PERSON)
+    (project / "titan.toml").write_text(f'url = "{LAB} http://elsewhere:1"\n')
+    with pytest.raises(Invalid, match=r"not sent to http://elsewhere:1, which only .*titan.toml names") as caught:
+        finder(tmp_path, token="mine").endpoints()
+    assert "give url=" in caught.value.hint
+    assert "mine" not in str(caught.value)
+    named = finder(tmp_path, token="mine", url="http://elsewhere:1").endpoints()
+    assert [endpoint.token for endpoint in named] == ["mine"]
+    (project / "titan.toml").write_text('url = "http://localhost:9090"\n')
+    assert [endpoint.token for endpoint in finder(tmp_path, token="mine").endpoints()] == ["mine"]
+    (project / "titan.toml").write_text(f'url = "{LAB}"\n')
+    assert [endpoint.token for endpoint in finder(tmp_path, token="mine").endpoints()] == ["mine"]
