@@ -48,7 +48,9 @@ class WarmLauncher(Launcher):
             )
         os.close(writing)
         with open(reading, encoding="utf-8") as told:
-            self.said = told.read()
+            lines = told.readlines()
+        self.importing = [line for line in lines if line.startswith("?")]
+        self.said = "".join(line for line in lines if not line.startswith("?"))
         self._buffer = bytearray()
         self._reports: list[Report] = []
         self._fence = 0

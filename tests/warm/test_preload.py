@@ -85,7 +85,7 @@ ENDS = {
     "aborts": ("import os\nos.abort()", -signal.SIGABRT),
     "reads where nothing is": ("import ctypes\nctypes.string_at(0)", -signal.SIGSEGV),
     "exits at once": ("import os\nos._exit(0)", 0),
-    "closes all files": ("import os\nos.closerange(3, 1000)", 1),
+    "closes all files": ("import os\nos.closerange(3, 1000)", 0),
 }
 
 
@@ -109,7 +109,7 @@ def test_it_is_refused_for_what_its_fork_does(tmp_path: Path, name: str) -> None
 def test_it_ends_nobody_but_its_launcher(tmp_path: Path, name: str) -> None:
     text, code = ENDS[name]
     launcher = WarmLauncher(tmp_path, ("culprit",), modules={"culprit": text})
-    assert launcher.said == ""
+    assert (launcher.importing, launcher.said) == (["?culprit\n"], "")
     launcher.close()
     assert launcher.process.returncode == code
 
@@ -126,18 +126,41 @@ def test_one_that_hangs_ends_by_itself(tmp_path: Path) -> None:
 
 def test_one_that_hangs_and_takes_the_timer_away_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "READY_S_MAX", 0.5)
-    (tmp_path / "hanging.py").write_text("import select, signal\nsignal.alarm(0)\nselect.select([], [], [])\n")
+    text = "import select, signal\nsignal.alarm(0)\nselect.select([], [], [])\n"
+    problem = problem_of(tmp_path, text)
+    # So little time may be over before the first word.
+    assert problem in ("import culprit goes on after 120 s", "not ready after 120 s")
 
-    async def story() -> tuple[list[str], str]:
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("import os\nos.kill(os.getpid(), 11)", "import culprit ends the interpreter, with signal 11"),
+        ("import os\nos._exit(3)", "import culprit ends the interpreter, with exit code 3"),
+        ("import signal\nsignal.raise_signal(signal.SIGALRM)", "import culprit goes on after 120 s"),
+        ("raise ValueError('one\\ntwo')", "import culprit: ValueError: one"),
+        ("import os\nos.register_at_fork(before=os.abort)", "its interpreter ended with signal 6"),
+    ],
+)
+def test_the_worker_says_which_import_ended_it(tmp_path: Path, text: str, why: str) -> None:
+    assert problem_of(tmp_path, text) == why
+
+
+def problem_of(folder: Path, text: str) -> str:
+    """Return what a worker is told of a launcher that preloads a module with this text."""
+    (folder / "culprit.py").write_text(text)
+
+    async def story() -> str:
         told: asyncio.Future[tuple[list[str], str]] = asyncio.get_running_loop().create_future()
-        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
-        warming = Warming(environ, ("hanging",), lambda *said: told.set_result(said))
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder)}
+        warming = Warming(environ, ("json", "culprit"), lambda *said: told.set_result(said))
         launcher = LauncherProcess(print, print, warming=warming)
-        said = await told
-        assert launcher.wait(0)
-        return said
+        names, problem = await told
+        assert launcher.wait(30)
+        assert names == []
+        return problem
 
-    assert asyncio.run(story()) == ([], "not ready after 120 s")
+    return asyncio.run(story())
 
 
 SEES = """import gc, os, signal, sys

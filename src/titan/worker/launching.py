@@ -25,7 +25,6 @@ WARM_PROGRAM = (
     "sys.path.pop(); job = main({}, {}, {}, sys.argv[2:]); job and job()"
 )
 _RECEIVE_BYTES = 65536
-_NOT_READY = f"not ready after {PREPARE_S} s"
 # It ends itself before; but what it imports may have taken its timer from it.
 READY_S_MAX = PREPARE_S + 10.0
 
@@ -104,26 +103,21 @@ class LauncherProcess:
         if data:
             return
         self._stop_hearing()
-        lines = self._told.decode("utf-8", "replace").splitlines()
-        if self._told.endswith(b"\n") and not lines[0].startswith("!"):
+        importing, lines = _heard(self._told)
+        if lines and not lines[0].startswith("!"):
             self._loop.add_reader(self._socket, self._receive)
             warming.done(lines, "")
             return
         self._socket.close()
         code = self._process.wait()
-        if lines:
-            warming.done([], lines[0][1:])
-        elif code == -signal.SIGALRM:
-            warming.done([], _NOT_READY)
-        else:
-            warming.done([], f"its interpreter ended with {code} before it was ready")
+        warming.done([], lines[0][1:] if lines else _why(importing, code))
 
     def _too_late(self, warming: Warming) -> None:
         self._stop_hearing()
         self._socket.close()
         self._process.kill()
         self._process.wait()
-        warming.done([], _NOT_READY)
+        warming.done([], _why(_heard(self._told)[0], -signal.SIGALRM))
 
     def _stop_hearing(self) -> None:
         self._watch.cancel()
@@ -208,3 +202,18 @@ class LauncherProcess:
         self._reports += data
         for report in take_reports(self._reports):
             self._on_report(report)
+
+
+def _heard(told: bytes) -> tuple[str, list[str]]:
+    """Return the module whose import a launcher was at when it said no more, "" for none, and its last word if any."""
+    lines = told.decode("utf-8", "replace").splitlines()
+    importing = [line[1:] for line in lines if line.startswith("?")]
+    return importing[-1] if importing else "", [line for line in lines if not line.startswith("?")]
+
+
+def _why(importing: str, code: int) -> str:
+    """Say what became of a launcher that never said a last word; its exit code as `Popen` has it."""
+    if code == -signal.SIGALRM:
+        return f"import {importing} goes on after {PREPARE_S} s" if importing else f"not ready after {PREPARE_S} s"
+    end = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"import {importing} ends the interpreter, with {end}" if importing else f"its interpreter ended with {end}"

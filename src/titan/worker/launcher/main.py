@@ -361,11 +361,20 @@ class Launcher:
         tree.kill_all_children()
 
 
+def _tell(telling: int, text: str) -> bool:
+    data = f"{text}\n".encode("utf-8", "backslashreplace")
+    try:
+        return os.write(telling, data) == len(data)
+    except OSError:
+        return False
+
+
 def main(control: int, recording: int = -1, telling: int = -1, preload: list[str] | None = None) -> Program | None:
     """Run a launcher for the worker at the other end of `control`; `recording` is its record, -1 for none.
 
     With `telling` it is a warm one: it imports `preload`, and writes there which modules jobs find imported, a line
-    each, or, after "!", why it cannot be one, and leaves. Return what a fork of it has to become, None when it is done.
+    each, or, after "!", why it cannot be one, and leaves; before that, after "?", what it imports, should that end it.
+    Return what a fork of it has to become, None when it is done.
     """
     os.umask(0o077)
     # They came through an exec; a job that held the first would keep us alive.
@@ -377,17 +386,13 @@ def main(control: int, recording: int = -1, telling: int = -1, preload: list[str
     server = None
     if telling >= 0:
         try:
-            server = Server(preload or [])
+            server = Server(preload or [], lambda name: _tell(telling, f"?{name}"))
             said = "\n".join(server.names())
         except Unfit as unfit:
             said = f"!{unfit}"
-        try:
-            with open(telling, "w", encoding="utf-8", errors="backslashreplace") as told:
-                told.write(f"{said}\n")
-        except BrokenPipeError:
-            return None  # its worker is gone, and no job was begun
-        if server is None:
-            return None
+        if not _tell(telling, said) or server is None:
+            return None  # its worker is gone, or it is of no use; no job was begun
+        os.close(telling)
     launcher = Launcher(control, recording, server)
     gc.collect()
     gc.disable()

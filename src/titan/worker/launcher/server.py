@@ -14,6 +14,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 
 from titan.worker.launcher import place, tree
 from titan.worker.launcher.settled import Settled
@@ -28,9 +29,12 @@ class Unfit(Exception):
 
 
 class Server:
-    """What a fork needs to know of the interpreter it came from. `modules` are those a job finds imported."""
+    """What a fork needs to know of the interpreter it came from. `modules` are those a job finds imported.
 
-    def __init__(self, preload: list[str]) -> None:
+    `importing` is told each name of `preload` before its import, and "" after all of them.
+    """
+
+    def __init__(self, preload: list[str], importing: Callable[[str], object]) -> None:
         self._until_s = time.monotonic() + PREPARE_S
         self._settled, self._files, self._pid = Settled(), _descriptors(), os.getpid()
         self._last_call()
@@ -48,7 +52,9 @@ class Server:
         stdin = sys.stdin
         self._import("titan_sdk")
         for name in preload:
+            importing(name)
             self._import(name)
+        importing("")
         self.modules = frozenset(sys.modules)
         # What of ours a job must not find in `sys.modules`.
         self.own = [name for name in sys.modules if name.partition(".")[0] == _MINE]
