@@ -1,22 +1,14 @@
-"""Every example, run as its README says, on one cluster."""
+"""What the examples do beyond their READMEs, each of which tests/docs follows; on one cluster."""
 
 import os
 import re
 import shlex
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.cluster import Cluster, JoinedWorker
 from tests.acceptance.conftest import EXAMPLES_SLOTS
 from tests.acceptance.examples import EXAMPLES, WAIT_S, Example, Model, run
 from titan_sdk import TitanJob
-
-
-def test_dynamic_switch_goes_deep_on_an_idle_cluster(examples: Cluster) -> None:
-    code, said = run(examples, "dynamic_switch/switch.py")
-    assert (code, said.splitlines()[0]) == (0, "[LOW] load 0 %: generating the DEEP pipeline, 10 jobs side by side")
-    assert len(re.findall(r"^deep_\d +COMPLETED +\d+ files, \d+ open remarks$", said, re.MULTILINE)) == 10
 
 
 def test_dynamic_switch_takes_the_fast_way_on_a_full_one(examples: Cluster, tmp_path: Path) -> None:
@@ -39,22 +31,11 @@ def test_dynamic_switch_takes_the_fast_way_on_a_full_one(examples: Cluster, tmp_
         assert held.wait(WAIT_S).status == "COMPLETED"
 
 
-def test_self_healing_goes_on_behind_the_crash(examples: Cluster) -> None:
-    code, said = run(examples, "self_healing/heal.py")
-    assert code == 0, said
-    assert "[titan] killed by SIGSEGV (Segfault)" in said
-    assert "safe mode: going on behind chunk 3" in said
-    assert "[SUCCESS] flaky_training_run_fix COMPLETED" in said
-
-
-@pytest.mark.parametrize(("failures", "clones", "code"), [(0, 1, 0), (2, 3, 0), (9, 3, 1)])
-def test_recursive_agent_respawns_until_it_works_or_gives_up(
-    examples: Cluster, failures: int, clones: int, code: int
-) -> None:
-    ended, said = run(examples, "recursive_agent/start.py", "--failures", str(failures))
-    assert ended == code, said
-    assert said.count("agent awake") == clones
-    assert ("[SUCCESS]" in said, "[ESCALATION]" in said) == (code == 0, code == 1)
+def test_recursive_agent_that_meets_no_failure_does_not_respawn(examples: Cluster) -> None:
+    ended, said = run(examples, "recursive_agent/start.py", "--failures", "0")
+    assert ended == 0, said
+    assert said.count("agent awake") == 1
+    assert "[SUCCESS]" in said
 
 
 def test_gpu_routing_waits_with_a_reason_until_a_worker_joins(examples: Cluster) -> None:
@@ -141,16 +122,3 @@ def test_doc_generator_has_a_model_write_when_there_is_one(examples: Cluster, tm
     path, key, body = model.asked[0]
     assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer sk-1", "small")
     assert "raise ValueError(x)" in body["messages"][0]["content"]
-
-
-def test_yaml_diamond_runs_from_the_command_line(examples: Cluster) -> None:
-    path = str(EXAMPLES / "yaml_diamond" / "diamond.yaml")
-    assert examples.titan("validate", path).returncode == 0
-    done = examples.titan("submit", path, "--follow")
-    assert done.returncode == 0, done.stderr
-    with examples.client() as client:
-        newest = client.list_runs(name="diamond", limit=1)[0]
-        assert {job["id"]: job["state"] for job in newest.jobs} == dict.fromkeys(
-            ("fetch", "letters", "words", "compare"), "COMPLETED"
-        )
-        assert len(newest.logs("compare").splitlines()) == 5

@@ -44,6 +44,8 @@ DIFFERS = {
     "pid": (r"\bpid \d+", r"pid [0-9]+"),
     "slots": (r"\b\d+ slots?\b", r"[0-9]+ slots?"),
     "home": (r"/home/ada/", r"\S*/"),
+    "count": (r"\b\d{1,3}(?:,\d{3})+\b", r"[0-9,]+"),
+    "lines": (r"(?m:^\.\.\.$)", r"(?s:.*?)"),
     "cut": (r"\.\.\.", r".*?"),
     "spaces": (r" {2,}", r" +"),
 }

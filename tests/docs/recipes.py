@@ -107,6 +107,7 @@ RECIPES: dict[str, Recipe] = {
         up=True, before={"titan token revoke ID": lambda reader: new_token(reader, "ID", whole=False)}
     ),
     "docs/simulator.md": Recipe(fit={"1-2000": "1-3"}, blocks={"python": of_the_simulator}),
+    "examples/yaml_diamond/README.md": Recipe(any_order=True),
     "examples/gpu_routing/README.md": Recipe(waits={"python examples/gpu_routing/route.py": "titan worker --join "}),
     "examples/recursive_agent/README.md": Recipe(fails={"python examples/recursive_agent/start.py --failures 9": 1}),
 }
