@@ -155,6 +155,12 @@ STANDARD = {
         "m.__dict__)\nm.self = m\n"
         "del m\nprint('end')"
     ),
+    "del in a module before the others": (
+        "import types\nm = types.ModuleType('made')\nsys.modules['made'] = m\n"
+        "exec('class A:\\n    def __del__(self):\\n        print(\"del in a module\")\\na = A()', "
+        "m.__dict__)\nm.self = m\ndel m\n"
+        "for name in list(sys.modules)[:-1]:\n    sys.modules[name] = sys.modules.pop(name)\nprint('end')"
+    ),
     "unflushed file": "f = open(OUT + '/a', 'w')\nf.write('kept')\nprint('end')",
     "unflushed file in a cycle": (
         "class A: pass\na = A()\na.me = a\na.f = open(OUT + '/a', 'w')\na.f.write('kept')\ndef g():\n    return a"

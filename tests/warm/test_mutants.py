@@ -28,11 +28,15 @@ PLANTS = {
     "another umask": ("become", AFTER, f"{AFTER}    os.umask(0o022)\n", "umask and session"),
     "another folder": ("become", AFTER, f'{AFTER}    os.chdir("/tmp")\n', "cwd"),
     "a signal is blocked": ("become", AFTER, f"{AFTER}    _signal.pthread_sigmask(0, [10])\n", "signals"),
+    "C has another environment": ("become", "    server.place.begin_environment(given)\n", "", "getenv of C"),
+    "moved modules are kept": (
+        "become", "if len(sys.modules) - len(found) != server.count:", "if False:", "del in a module before the others"
+    ),
     "handlers are kept": ("spawn", "                reset_signals(self._handlers)\n", "", "signals"),
     "the old main": ("become", '    sys.modules["__main__"] = main\n', "", "main"),
     "main has no file": ("become", "    main.__file__ = path\n", "", "main"),
     "no path of its own": (
-        "become", "    sys.path.insert(0, os.path.dirname(os.path.realpath(words[1])))\n", "", "argv and path"
+        "become", "    sys.path.insert(0, _folder_of(given.argv()[1]))\n", "", "argv and path"
     ),
     "old arguments": ("become", "    sys.argv = words[1:]\n", "", "argv and path"),
     "our frames are shown": ("become", "failure.__traceback__.tb_next\n", "failure.__traceback__\n", "traceback"),

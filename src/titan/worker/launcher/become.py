@@ -30,6 +30,9 @@ _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 _libc = ctypes.CDLL(None)
 _libc.fopen.restype = ctypes.c_void_p
 _libc.fopen.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+_realpath, _syscall = _libc.realpath, _libc.syscall
+_realpath.restype = ctypes.c_void_p
+_real = ctypes.create_string_buffer(os.pathconf("/", "PC_PATH_MAX") + 1)
 _run_file = ctypes.pythonapi.PyRun_FileExFlags
 _run_file.restype = ctypes.py_object
 _run_file.argtypes = (
@@ -118,7 +121,7 @@ def take_place(server: Server, given: Given) -> None:
     words = [os.fsdecode(word) for word in given.argv()]
     sys.orig_argv[:] = words
     sys.argv = words[1:]
-    sys.path.insert(0, os.path.dirname(os.path.realpath(words[1])))
+    sys.path.insert(0, _folder_of(given.argv()[1]))
     sys.path_importer_cache.pop("", None)
     _kept.extend([sys.modules.pop(name) for name in server.own])
     _streams()
@@ -127,7 +130,7 @@ def take_place(server: Server, given: Given) -> None:
 
 
 def _close_from(first: int) -> None:
-    if _libc.syscall(_SYS_CLOSE_RANGE, first, _DESCRIPTORS_ALL, 0) == 0:
+    if _syscall(_SYS_CLOSE_RANGE, first, _DESCRIPTORS_ALL, 0) == 0:
         return
     for name in os.listdir("/proc/self/fd"):
         if int(name) >= first:
@@ -153,23 +156,26 @@ def _take_environment(server: Server, given: Given) -> None:
                 os.environb[name] = after
 
 
+def _folder_of(script: bytes) -> str:
+    # What a folder of the job's is called is asked here, in C: the path module does it name by name.
+    if _realpath(script, _real):
+        return os.fsdecode(_real.value.rpartition(b"/")[0] or b"/")
+    return os.path.dirname(os.path.realpath(os.fsdecode(script)))
+
+
 def _streams() -> None:
-    """Make stdin, stdout and stderr anew: those of the server were made for other files."""
+    """Make stdout and stderr anew: those of the server were made for other files. Its stdin is as empty as a job's."""
     # A preloaded module may have kept it, and write there.
     _streams_kept.append(sys.stdout)
-    errors = sys.stdin.errors or "strict"
-    sys.stdin = sys.__stdin__ = _stream(0, "<stdin>", sys.stdin.encoding, errors)  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _stream(1, "<stdout>", "utf-8", "surrogateescape")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _stream(2, "<stderr>", "utf-8", "backslashreplace")  # type: ignore[misc]
 
 
 def _stream(descriptor: int, name: str, encoding: str, errors: str) -> Any:
-    mode = "w" if descriptor else "r"
-    raw: Any = _io.FileIO(descriptor, mode, closefd=False)
+    raw: Any = _io.FileIO(descriptor, "w", closefd=False)
     raw.name = name
-    kind = _io.BufferedWriter if descriptor else _io.BufferedReader
-    text: Any = _io.TextIOWrapper(kind(raw, raw._blksize), encoding, errors, "\n", bool(descriptor))
-    text.mode = mode
+    text: Any = _io.TextIOWrapper(_io.BufferedWriter(raw, raw._blksize), encoding, errors, "\n", True)
+    text.mode = "w"
     return text
 
 

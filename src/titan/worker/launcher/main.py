@@ -104,7 +104,8 @@ class Launcher:
 
     def _serve(self) -> None:
         while True:
-            self._timer.set(self._next_deadline())
+            due_ms = self._next_deadline()
+            self._timer.set(due_ms)
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._execs:
                     self._exec_known(self._execs[descriptor])
@@ -116,21 +117,25 @@ class Launcher:
                 elif not self._receive():
                     self._leave()
                     return
-            self._enforce(boot_ms())
+            now_ms = boot_ms()
+            if now_ms >= due_ms:
+                self._enforce(now_ms)
+            if self._ended:
+                self._clear_leftovers(now_ms)
             self._flush()
 
     def _receive(self) -> bool:
         """Take what the worker sent; False at its end."""
-        while True:
-            try:
-                if not self._inbox.receive(self._control):
-                    return False
-            except BlockingIOError:
-                return True
-            except ConnectionError:
+        try:
+            if not self._inbox.receive(self._control):
                 return False
-            while (order := self._inbox.take()) is not None:
-                self._obey(order)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            return False
+        while (order := self._inbox.take()) is not None:
+            self._obey(order)
+        return True
 
     def _obey(self, order: frames.Taken) -> None:
         if isinstance(order, Launch):
@@ -151,7 +156,7 @@ class Launcher:
             # The kernel dropped the descriptor because our table is full.
             self._report(frames.NOT_STARTED, order.fence, errno.EMFILE, frames.STAGE_FORK)
             return
-        oom_before = self._oom.read()
+        oom_before = self._oom.read_lately(boot_ms())
         try:
             pid, shim, reading = self._spawner.spawn(order, output)
         except OSError as error:
@@ -248,7 +253,7 @@ class Launcher:
         self._ended.append(job)
 
     def _enforce(self, now_ms: int) -> None:
-        """Do what is due: stops that were too slow, timeouts, leases, leftovers."""
+        """Do what is due for those that live: stops that were too slow, timeouts, leases."""
         for job in self._living.values():
             if now_ms >= min(job.kill_at, self._lease_kill(job)):
                 if job.cause == frames.CAUSE_NONE:
@@ -260,8 +265,6 @@ class Launcher:
                 elif now_ms >= self._lease_end(job):
                     spare_ms = job.order.lease_kill_ms - job.order.lease_term_ms
                     self._stop(job, frames.CAUSE_LEASE, spare_ms)
-        if self._ended:
-            self._clear_leftovers(now_ms)
 
     def _lease_end(self, job: Job) -> int:
         return self._renewed_ms + job.order.lease_term_ms if job.order.lease_term_ms else NEVER

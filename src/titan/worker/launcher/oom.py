@@ -8,6 +8,7 @@ count serves kernels and containers that hide it.
 import os
 
 _READ_BYTES_MAX = 65536
+_LATELY_MS = 100
 
 
 class OomCounter:
@@ -20,6 +21,15 @@ class OomCounter:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             except OSError:
                 continue
+        self._total = 0
+        self._lately_until_ms = 0
+
+    def read_lately(self, now_ms: int) -> int:
+        """Return what `read` gave at most _LATELY_MS ago: the kernel sums up for long what it says there."""
+        if now_ms >= self._lately_until_ms:
+            self._lately_until_ms = now_ms + _LATELY_MS
+            self.read()
+        return self._total
 
     def read(self) -> int:
         """Return the sum of all `oom_kill` lines; it only ever rises."""
@@ -32,6 +42,7 @@ class OomCounter:
             at = (b"\n" + text).find(b"\noom_kill ")
             if at >= 0:
                 total += int(text[at:].split(None, 2)[1])
+        self._total = total
         return total
 
 

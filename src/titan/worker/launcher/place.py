@@ -6,7 +6,6 @@ The worker finds what a killed one left by the marks in /proc/PID/environ, so th
 import ctypes
 import errno
 import os
-import struct
 
 from titan.worker.launcher.frames import Given
 
@@ -15,7 +14,7 @@ _PR_SET_MM_MAP = 14
 _ANONYMOUS = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _READ_WRITE = 3
 _ROOM_BYTES = 16 << 20
-_POINTER = struct.Struct("P")
+_POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 _NO_FILE = 0xFFFFFFFF
 _FIRST_FIELD = 3  # the number, in proc(5), of the first field of /proc/PID/stat after the name
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -65,13 +64,16 @@ class Place:
         if room in (None, ctypes.c_void_p(-1).value):
             raise OSError(ctypes.get_errno(), "mmap")
         self._room: int = room
+        whole = (ctypes.c_char * _ROOM_BYTES).from_address(room)
+        self._bytes = memoryview(whole).cast("B")
+        self._pointers = self._bytes.cast("P")
 
     def show(self, given: Given) -> None:
         """Make /proc/self/cmdline and environ say what is `given` from here on, also in children. Raises OSError."""
         shown = given.block[given.words_at :]
         if len(shown) > _ROOM_BYTES // 4:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
-        ctypes.memmove(self._room, shown, len(shown))
+        self._bytes[: len(shown)] = shown
         middle = self._room + given.env_at - given.words_at
         self._map.arg_start, self._map.arg_end = self._room, middle
         self._map.env_start, self._map.env_end = middle, self._room + len(shown)
@@ -80,14 +82,12 @@ class Place:
     def begin_environment(self, given: Given) -> None:
         """Make what is shown of the environment the one that C sees, as it is after an exec."""
         at = self._room + given.env_at - given.words_at
-        table = []
+        table = row = (len(given.block) - given.words_at) // _POINTER_BYTES + 1
         for entry in given.entries():
-            table.append(at)
+            self._pointers[row] = at
             at += len(entry) + 1
-        table.append(0)
-        at += -at % _POINTER.size
-        _environ.value = at
-        ctypes.memmove(at, struct.pack(f"{len(table)}P", *table), len(table) * _POINTER.size)
+            row += 1
+        _environ.value = self._room + table * _POINTER_BYTES  # a row of 0 ends it
 
     def _set(self) -> None:
         self._map.brk = _libc.sbrk(0)

@@ -9,6 +9,7 @@ number can belong to anybody else before we reap it.
 import os
 
 SIGKILL = 9
+_READ_BYTES = 4096
 _EXITING = 0x4  # the kernel's PF_EXITING: set before a process gives up its memory, so before its environment is gone
 
 
@@ -29,10 +30,13 @@ def children() -> list[int]:
     The list is exact because nobody but the caller reaps them.
     """
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb", buffering=0) as file:
-            text = file.readall() or b""
+        file = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return _children_by_search()
+    text = b""
+    while data := os.read(file, _READ_BYTES):
+        text += data
+    os.close(file)
     return [int(pid) for pid in text.split()]
 
 
