@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.storage.backend import Storage
 from titan.core.commit import LogChunk
 from titan.storage.errors import CommitFailed, ContentMissing
-from titan.storage.logs import NO_REASON, LogRange, log_totals
+from titan.storage.logs import NO_REASON, SMALL_BYTES, LogRange, log_totals
 
 
 def read(storage: Storage, fence: int, offset: int = 0, length: int = 1 << 30) -> LogRange:
@@ -98,6 +98,38 @@ def test_bytes_of_a_failed_batch_are_never_seen(storage: Storage) -> None:
     assert read(storage, 1).total == 5
     storage.commit(chunks=[LogChunk(1, 5, b"again")])
     assert read(storage, 1).data == b"kept again"
+
+
+def test_small_batches_write_into_the_room_that_one_of_them_made(storage: Storage) -> None:
+    path = storage.home / "logs" / "00000001.seg"
+    storage.commit(chunks=[LogChunk(1, 0, b"one ")])
+    size = path.stat().st_size
+    assert size > SMALL_BYTES
+    storage.commit(chunks=[LogChunk(1, 4, b"two")])
+    assert path.stat().st_size == size
+    storage.reopen()
+    assert path.read_bytes() == b"one two"
+    assert read(storage, 1).data == b"one two"
+
+
+def test_a_large_batch_makes_no_room(storage: Storage) -> None:
+    large = b"x" * (SMALL_BYTES + 1)
+    storage.commit(chunks=[LogChunk(1, 0, large)])
+    assert (storage.home / "logs" / "00000001.seg").read_bytes() == large
+
+
+def test_a_disk_with_room_for_the_bytes_alone_keeps_them(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_all(descriptor: int, data: bytes) -> None:
+        if len(data) > SMALL_BYTES:
+            os.write(descriptor, data[:100])
+            raise OSError(28, "No space left on device")
+        os.write(descriptor, data)
+
+    monkeypatch.setattr("titan.storage.logs.write_all", write_all)
+    storage.commit(chunks=[LogChunk(1, 0, b"kept ")])
+    storage.commit(chunks=[LogChunk(1, 5, b"too")])
+    assert (storage.home / "logs" / "00000001.seg").read_bytes() == b"kept too"
+    assert read(storage, 1).data == b"kept too"
 
 
 def test_segments_are_synced_once_a_batch_before_the_commit(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

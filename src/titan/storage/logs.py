@@ -1,5 +1,8 @@
 """Job output: appended to shared segment files, one fdatasync a batch, found again by an index in the database.
 
+A file that grows has its length written into the file system's own journal at each sync, which takes several times
+as long as the bytes. So a small batch that needs room makes room for many: zeros, which the next ones write over.
+
 A file and an fsync for each job would cost more than running many of them. So all output of a batch goes to the
 end of one segment, and a row for each attempt says where: the row is part of the batch's transaction, and bytes
 without a row do not exist. A crash or a failed batch leaves such bytes behind; nobody reads them, and a start
@@ -10,6 +13,7 @@ dropped have a row too, which says why, and no place in a segment: whoever reads
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +27,8 @@ from titan.storage.files import make_folder, sync_folder, write_all
 from titan.storage.tables import log_index
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
+ROOM_BYTES = 256 * 1024
+SMALL_BYTES = 16 * 1024  # larger batches are rare, or so many that zeros before each would cost more than they save
 _NAME = re.compile(r"([0-9]{8})\.seg")
 
 NO_REASON = "nobody knows why"
@@ -102,6 +108,7 @@ class LogFiles:
         self._segment = max((int(name.group(1)) for name in names if name), default=0)
         self._descriptor: int | None = None
         self._position = 0
+        self._room_end = 0  # up to here the segment is written, with zeros behind `_position`
 
     def append(self, chunks: Iterable[LogChunk]) -> list[IndexRow]:
         """Write `chunks` durably and return the index rows that make them known. For the writer thread.
@@ -121,7 +128,7 @@ class LogFiles:
                 rows.append((fence, offset, length, self._segment, end))
                 pieces.extend(parts)
                 end += length
-            write_all(descriptor, b"".join(pieces))
+            self._write(descriptor, b"".join(pieces))
             os.fdatasync(descriptor)
         except OSError:
             self._abandon_segment()
@@ -163,10 +170,27 @@ class LogFiles:
         return max(0, begin)
 
     def close(self) -> None:
-        """Close the segment being written."""
+        """Close the segment being written, and give back the room behind it."""
         if self._descriptor is not None:
+            with suppress(OSError):  # zeros that stay are in nobody's way
+                os.ftruncate(self._descriptor, self._position)
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _write(self, descriptor: int, data: bytes) -> None:
+        """Write `data` behind what is there, and room for more of its kind when it has none."""
+        end = self._position + len(data)
+        _write_at(descriptor, data, self._position)
+        if end <= self._room_end:
+            return
+        self._room_end = end
+        room = min(end + ROOM_BYTES, self._segment_bytes_max)
+        if len(data) <= SMALL_BYTES and room > end:
+            try:
+                _write_at(descriptor, bytes(room - end), end)
+                self._room_end = room
+            except OSError:
+                os.ftruncate(descriptor, end)  # a full disk has none to spare, but it has the data
 
     def _read(self, connection: Connection, fence: int, offset: int, length: int) -> tuple[bytes, int, str]:
         """Return the bytes up to the first that is missing, and how many are missing behind them, and why."""
@@ -192,9 +216,9 @@ class LogFiles:
         if self._descriptor is None or self._position >= self._segment_bytes_max:
             self.close()
             path = self._path(self._segment + 1)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._segment += 1
-            self._position = 0
+            self._position = self._room_end = 0
             sync_folder(self._folder)
         return self._descriptor
 
@@ -203,14 +227,11 @@ class LogFiles:
 
     def _abandon_segment(self) -> None:
         if self._descriptor is not None:
-            try:
-                os.ftruncate(self._descriptor, self._position)
-                if self._position == 0:
+            self.close()
+            if self._position == 0:
+                with suppress(OSError):  # it stays, without a row
                     self._path(self._segment).unlink()
                     self._segment -= 1
-            except OSError:
-                pass  # the tail stays, without a row
-            self.close()
 
 
 class _Segments:
@@ -265,6 +286,11 @@ def _joined(chunks: Iterable[LogChunk]) -> list[tuple[int, int, list[bytes]]]:
         parts.append(chunk.data)
         ends[chunk.fence] = (chunk.offset + len(chunk.data), parts)
     return joined
+
+
+def _write_at(descriptor: int, data: bytes, position: int) -> None:
+    os.lseek(descriptor, position, os.SEEK_SET)
+    write_all(descriptor, data)
 
 
 def _missing(path: Path, what: str) -> ContentMissing:
