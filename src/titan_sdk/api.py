@@ -88,10 +88,16 @@ def count(name: str, value: Any) -> None:
         raise Invalid(f"{name} is {value!r}", hint="give a whole number, 0 or more")
 
 
+def text_of_id(id: str, what: str = "id or name") -> str:  # noqa: A002
+    """Return `id`. Raises Invalid unless it is text."""
+    if not isinstance(id, str):
+        raise Invalid(f"{id!r} is no {what}: it is of type {type(id).__name__}", hint="give it as text")
+    return id
+
+
 def segment(id: str) -> str:  # noqa: A002
     """Return an id or name as one segment of a path. Raises Invalid for what can be none."""
-    if not isinstance(id, str):
-        raise Invalid(f"{id!r} is no id or name: it is of type {type(id).__name__}", hint="give it as text")
+    text_of_id(id)
     if id in ("", ".", ".."):
         raise Invalid(f"{id!r} is no id or name", hint="give the text of one")
     return quoted(id)

@@ -51,11 +51,19 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
         for name, value in (("host", host), ("token", token), ("url", url), ("ca", ca)):
             if value is not None and not isinstance(value, str):
                 raise Invalid(f"{name} is {value!r}, of type {type(value).__name__}", hint=f"give {name}= as text")
+        if port is not None and not (str(port).isdecimal() and int(port) < 65536):
+            raise Invalid(f"port is {port!r}", hint="give port= as a number from 1 to 65535")
         seconds("timeout_s", timeout_s)
         if timeout_s is not None and timeout_s <= 0:
             raise Invalid(f"timeout_s is {timeout_s!r}", hint="give more than 0 seconds, or None")
         finder = Finder(host, port, token, url, ca=ca)
         self._transport = Transport(finder, timeout_s=timeout_s, in_job="TITAN_JOB_ID" in os.environ)
+
+    def __repr__(self) -> str:
+        try:
+            return f"<TitanClient {self.url}>"
+        except TitanError:
+            return "<TitanClient>"
 
     def __enter__(self) -> Self:
         return self

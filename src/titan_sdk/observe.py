@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from titan_sdk.api import Api, segment
+from titan_sdk.api import Api, segment, text_of_id
 from titan_sdk.errors import NotFound
 from titan_sdk.feeds import follow
 from titan_sdk.run import Run, run_id_of
@@ -29,7 +29,7 @@ class ObserveCalls(Api):
         `run/job`; inside a job an id in its own run, then in those above; else the newest run with such a job; else a
         run's id or prefix. A leading ``DAG-`` may stand. Example: ``client.lookup("train_model")["run_id"]``.
         """
-        found: dict[str, Any] = self._get("jobs/lookup", {"id": id})
+        found: dict[str, Any] = self._get("jobs/lookup", {"id": text_of_id(id)})
         return found
 
     def find_job(self, id: str) -> tuple[str, str]:  # noqa: A002

@@ -115,14 +115,18 @@ class Run:
         from html import escape
 
         counts = self.info["jobs"]
-        cells = (
-            self.id[:8],
-            self.name,
-            self.info["state"],
-            f"{counts['completed']} of {counts['total']} jobs completed",
-        )
-        row = "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
-        return f'<table><tr>{row}<td><a href="{escape(self.url)}">open</a></td></tr></table>'
+        bad = [f"{counts[word]} {word}" for word in ("failed", "dead", "cancelled") if counts[word]]
+        short = self.id[:8]
+        row = {
+            "run": short,
+            "name": self.name,
+            "state": self.info["state"],
+            "jobs": ", ".join([f"{counts['completed']} of {counts['total']} completed", *bad]),
+            "more": f"titan show {short}",
+        }
+        head = "".join(f"<th>{word}</th>" for word in row)
+        cells = "".join(f"<td>{escape(str(cell))}</td>" for cell in row.values())
+        return f"<table><tr>{head}</tr><tr>{cells}</tr></table>"
 
 
 def run_id_of(run: Run | str) -> str:

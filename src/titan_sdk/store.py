@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from titan_sdk.api import Api
+from titan_sdk.api import Api, text_of_id
 from titan_sdk.errors import Invalid
 from titan_sdk.feeds import follow
 
@@ -26,7 +26,7 @@ class StoreCalls(Api):
 
         Example: ``client.store_put("attempts", "0")``. Raises Invalid for a value that is neither text nor bytes.
         """
-        document = {"key": key, **_typed(value, "value")}
+        document = {"key": text_of_id(key, "key"), **_typed(value, "value")}
         if ttl_s is not None:
             document["ttl_s"] = ttl_s
         self._post("store/put", document)
@@ -36,11 +36,11 @@ class StoreCalls(Api):
 
         Example: ``int(client.store_get("attempts") or 0)``.
         """
-        return _value(self._post("store/get", {"key": key}, changes=False))
+        return _value(self._post("store/get", {"key": text_of_id(key, "key")}, changes=False))
 
     def store_delete(self, key: str) -> bool:
         """Remove the key; return whether it was there. Example: ``client.store_delete("attempts")``."""
-        return bool(self._post("store/delete", {"key": key})["deleted"])
+        return bool(self._post("store/delete", {"key": text_of_id(key, "key")})["deleted"])
 
     def store_incr(self, key: str, by: int = 1) -> int:
         """Add `by` to a decimal number, a missing key counting from 0; return the new number.
@@ -48,7 +48,7 @@ class StoreCalls(Api):
         The value stays text. In a job's main process it counts once, even when a later attempt runs the line again.
         Example: ``client.store_incr("pages")``. Raises Invalid when the value is not a decimal number.
         """
-        return int(self._post("store/incr", {"key": key, "by": by}, call="incr")["value"])
+        return int(self._post("store/incr", {"key": text_of_id(key, "key"), "by": by}, call="incr")["value"])
 
     def store_cas(self, key: str, expect: str | bytes | None, value: str | bytes | None) -> bool:
         """Write `value` only if the key now has `expect`; return whether it did. None means missing, in both places.
@@ -56,7 +56,7 @@ class StoreCalls(Api):
         Example: ``client.store_cas("leader", None, "me")`` is True for one caller only.
         """
         document = {
-            "key": key,
+            "key": text_of_id(key, "key"),
             "expect": None if expect is None else _typed(expect, "expect"),
             "value": None if value is None else _typed(value, "value"),
         }
@@ -64,22 +64,30 @@ class StoreCalls(Api):
 
     def store_sadd(self, key: str, member: str) -> bool:
         """Add `member` to the set at `key`; return whether it is new. Example: ``client.store_sadd("seen", url)``."""
-        return bool(self._post("store/sadd", {"key": key, "member": member})["changed"])
+        return bool(
+            self._post("store/sadd", {"key": text_of_id(key, "key"), "member": text_of_id(member, "member of a set")})[
+                "changed"
+            ]
+        )
 
     def store_srem(self, key: str, member: str) -> bool:
         """Take `member` out of the set; return whether it was in. Example: ``client.store_srem("seen", url)``."""
-        return bool(self._post("store/srem", {"key": key, "member": member})["changed"])
+        return bool(
+            self._post("store/srem", {"key": text_of_id(key, "key"), "member": text_of_id(member, "member of a set")})[
+                "changed"
+            ]
+        )
 
     def store_smembers(self, key: str) -> set[str]:
         """Return the set at `key`, empty when the key is missing. Example: ``len(client.store_smembers("seen"))``."""
-        return set(self._post("store/smembers", {"key": key}, changes=False)["members"])
+        return set(self._post("store/smembers", {"key": text_of_id(key, "key")}, changes=False)["members"])
 
     def store_list(self, prefix: str = "") -> list[str]:
         """Return all keys that begin with `prefix`, sorted. Example: ``client.store_list("agent:")``."""
         keys: list[str] = []
         after: str | None = None
         while True:
-            document = {"prefix": prefix, "limit": PAGE_KEYS, "after": after}
+            document = {"prefix": text_of_id(prefix, "prefix"), "limit": PAGE_KEYS, "after": after}
             page = self._post("store/list", document, changes=False)
             keys.extend(page["keys"])
             after = page["next"]
@@ -92,7 +100,7 @@ class StoreCalls(Api):
         It names the key, not the value: `store_get` reads that. Kind "resync": some may have been missed.
         Example: ``for event in client.store_watch("agent:"): print(event["key"])``.
         """
-        return follow(self._transport, "store/watch", {"prefix": prefix}, None)
+        return follow(self._transport, "store/watch", {"prefix": text_of_id(prefix, "prefix")}, None)
 
 
 def _typed(value: Any, what: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ encoded when it is sent, so a DAG of 100,000 jobs needs no more memory than its 
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 from operator import attrgetter
 
@@ -30,6 +31,8 @@ JOBS_INLINE_MAX = 1_000
 DOCUMENT_BYTES_MAX = 768 * 1024  # the Master takes 1 MiB in one document or line
 BLOBS_LINE_BYTES_MAX = 512 * 1024
 CHUNK_BYTES = 64 * 1024
+NEIGHBOURS_MAX = 1_000
+NAME_CHARS_MAX = 60
 _NOWHERE = "mend the name, or upload_file() puts it there"
 BROKEN: list[dict[str, str]] = [{}]
 JSON = "application/json"
@@ -144,8 +147,25 @@ class Submission:
             return problem
         name = str(_name_of(job))
         base = name.replace("\\", "/").rsplit("/", 1)[-1]
-        looked = f"{name!r} is neither on this disk ({self.scripts.named(name).path}) "
-        return {**problem, "message": f"{looked}nor, as {base!r}, in the Master's registry"}
+        path = self.scripts.named(name).path
+        looked = f"{name!r} is neither on this disk ({path}) "
+        return {**problem, "message": f"{looked}nor, as {base!r}, in the Master's registry{_near(path)}"}
+
+
+def _near(path: str) -> str:
+    """Return ": did you mean X?" for the file of that folder whose name is most like that of `path`."""
+    from difflib import get_close_matches
+    from itertools import islice
+
+    try:
+        with os.scandir(os.path.dirname(path)) as found:
+            names = [entry.name for entry in islice(found, NEIGHBOURS_MAX) if entry.is_file()]
+    except (OSError, ValueError):
+        return ""
+    # Without their suffixes, which would make all short names alike.
+    stems = {os.path.splitext(name)[0]: name for name in names}
+    near = get_close_matches(os.path.splitext(os.path.basename(path)[:NAME_CHARS_MAX])[0], stems, 1)
+    return f": did you mean {stems[near[0]]}?" if near else ""
 
 
 def _size(blobs: Mapping[str, str]) -> int:

@@ -34,6 +34,8 @@ ANSWER_S = 40.0
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 2.0
 API = "/api/v1/"
+# What OpenSSL calls an answer without TLS.
+NO_TLS_THERE = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
 PASSING = ("unavailable", "in_progress", "rate_limited")
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -235,6 +237,8 @@ class Transport:
             hint = "is `titan up` still running there? `titan status` tells"
         else:
             hint = "start one with `titan up`, or say where it is: TITAN_URL=http://HOST:9090"
+        if getattr(error, "reason", "") in NO_TLS_THERE:
+            why, hint = "what listens there does not speak TLS", "give its address with http://"
         return Unreachable(f"no Titan Master answered at {where}: {why}", hint=hint)
 
 

@@ -26,7 +26,10 @@ def bad(line: str, code: int, text: str, **env: str) -> Bad:
     return Bad(tuple(line.split(" ")) if line else (), code, text, env)
 
 
-NO_SUCH = "titan: there is no run and no job 'nope'\nNext: titan ps lists the runs\n"
+NO_SUCH = (
+    "titan: there is no run and no job 'nope'\n"
+    "Next: titan ps lists the runs, titan ps --name TEXT those with TEXT in the name\n"
+)
 MISSING = "titan: Missing argument '{0}'.\nNext: titan {1} --help\n"
 PUBLIC = (
     "Next: titan up --listen 0.0.0.0 --tls; or leave --listen out and come through a tunnel: "
@@ -59,7 +62,7 @@ TABLE = (
     bad(
         "ps --limit 0",
         2,
-        "titan: Invalid value for '--limit': 0 is out of range: give 1 to 1000.\nNext: titan ps --help\n",
+        "titan: Invalid value for '-n' / '--limit': 0 is out of range: give 1 to 1000.\nNext: titan ps --help\n",
     ),
     bad(
         "ps --state RUNNIN",

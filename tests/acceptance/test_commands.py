@@ -92,7 +92,7 @@ class TestRun:
         (tmp_path / "hello.py").write_text(HELLO)
         done = cluster.titan("run", "hello.py", "--", "--name", "Ada", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (0, b"hello Ada\n")
-        closing = f"\\1 COMPLETED in {TIME} \\(queued [0-9]+ ms, started in [0-9]+ ms\\)"
+        closing = f"\\1 COMPLETED in {TIME} \\(queued {TIME}, started in {TIME}\\)"
         assert re.fullmatch(f"run ({ID}) hello\n{closing}\n", done.stderr.decode()), done.stderr
 
     @pytest.mark.parametrize("code", [1, 2, 8, 77, 125, 255])
@@ -278,6 +278,12 @@ class TestLooking:
         assert "titan worker --join URL --capability TAG" in lines
         assert cluster.titan("cancel", f"{run.id}/needs").returncode == 0
         assert run.wait(WAIT_S).status == "CANCELLED"
+
+    def test_cancel_of_what_has_ended_says_so(self, cluster: Cluster, client: TitanClient) -> None:
+        run = client.submit_job(TitanJob("over", "o.py", script_content="")).wait(WAIT_S)
+        done = cluster.titan("cancel", run.id)
+        assert (done.returncode, done.stdout) == (0, b"")
+        assert re.fullmatch(f"{ID} is COMPLETED: it had ended before\n", done.stderr.decode())
 
     def test_cancel_ends_several_at_once(self, cluster: Cluster, client: TitanClient) -> None:
         runs = [client.submit_job(TitanJob(f"q{n}", "q.py", script_content="", requirement="QUANTUM")) for n in (1, 2)]

@@ -63,7 +63,9 @@ def test_the_first_screen_is_two_lines_and_the_last_is_one(tmp_path: Path) -> No
         assert up.stderr.read() == b"titan: stopping; Ctrl+C again: without waiting for the jobs\n"
 
 
-def test_after_titan_down_the_other_terminal_says_so(tmp_path: Path) -> None:
+def test_where_nothing_is_the_next_command_is_taught_and_titan_down_is_named_in_the_other_terminal(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "home"
     command = [TITAN, "up", "--port", "0", "--workers", "0"]
     pipe = subprocess.PIPE
@@ -71,6 +73,18 @@ def test_after_titan_down_the_other_terminal_says_so(tmp_path: Path) -> None:
         assert up.stdout is not None
         assert up.stderr is not None
         up.stdout.readline()
+        for words, teaches in (
+            ("ps", "no runs yet: titan run hello.py"),
+            ("status", "no workers, so jobs wait: titan worker --join http://127.0.0.1:"),
+            ("worker ls", "no workers: titan worker --join http://127.0.0.1:"),
+            ("store ls", "no keys yet: titan store put KEY VALUE"),
+            ("artifacts ls", "no artifacts yet: titan artifacts put KEY FILE"),
+            ("token ls", "titan token create NAME --role ROLE"),
+            ("audit ls", "nothing was done yet"),
+        ):
+            done = titan(home, *words.split(), cwd=tmp_path)
+            assert (done.returncode, teaches in done.stderr.decode()) == (0, True), (words, done.stderr)
+        assert titan(home, "show", "@last", cwd=tmp_path).stderr.endswith(b"Next: titan run hello.py makes one\n")
         assert titan(home, "down", cwd=tmp_path).returncode == 0
         assert up.wait(WAIT_S) == 0
         assert up.stderr.read() == b"titan: stopped by titan down; Ctrl+C: without waiting for the jobs\n"

@@ -127,6 +127,34 @@ def test_a_table_is_aligned_has_a_header_for_people_only_and_keeps_rows_one_line
     ]
 
 
+def test_a_row_is_one_line_of_a_narrow_terminal_and_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    rows = [["7f3a", "FAILED", "a name that is long"], ["81c0", "COMPLETED", "fits"]]
+    told = {}
+    for stream in (pipe(), terminal()):
+        out = Output()
+        out.stdout = stream
+        out.table(["RUN", "STATE", "NAME"], rows)
+        out.table(["KEY"], [["k" * 40]])
+        told[stream.isatty()] = written(stream).decode().splitlines()
+    assert told[False][0] == "7f3a  FAILED     a name that is long"
+    assert told[True] == [
+        "RUN   STATE      NAME",
+        "7f3a  \x1b[31mFAILED\x1b[0m     a name that >",
+        "81c0  \x1b[32mCOMPLETED\x1b[0m  fits",
+        "KEY",
+        "k" * 40,
+    ]
+    assert len("7f3a  FAILED     a name that >") <= 30
+
+
+def test_an_empty_table_has_no_header() -> None:
+    out = Output()
+    out.stdout = stream = terminal()
+    out.table(["RUN", "STATE"], [])
+    assert written(stream) == b""
+
+
 def test_a_pipe_gets_rows_without_header_or_colour(capsys: pytest.CaptureFixture[str]) -> None:
     Output().table(["RUN", "STATE"], [["7f3a", "FAILED"]])
     assert capsys.readouterr().out == "7f3a  FAILED\n"

@@ -137,7 +137,27 @@ def test_a_handle_shows_itself(connect: Connect) -> None:
     html = mine._repr_html_()
     assert "&lt;b&gt;&amp;" in html
     assert "<b>" not in html
-    assert f'href="http://127.0.0.1:1/runs/{RUN_ID}"' in html
+    assert "<td>titan show abababab</td>" in html
+    assert repr(connect(url="http://127.0.0.1:1")) == "<TitanClient http://127.0.0.1:1>"
+    assert repr(connect(url="ftp://x")) == "<TitanClient>"
+
+
+@pytest.mark.parametrize("port", ["abc", -1, 65536, 1.5, "", True])
+def test_a_port_that_is_none_is_refused_at_once(port: object) -> None:
+    with pytest.raises(Invalid, match="port is "):
+        TitanClient(port=port)  # type: ignore[arg-type]
+
+
+def test_what_is_no_text_is_refused_before_anything_is_asked(connect: Connect) -> None:
+    client: Any = connect(url="http://127.0.0.1:1")
+    for call in (
+        lambda: client.fetch_logs(5), lambda: client.cancel([]), lambda: client.explain(None),
+        lambda: next(client.follow_logs(5)), lambda: client.get_job_status(5),
+        lambda: client.store_get(5), lambda: client.store_put(5, "v"), lambda: client.store_sadd("s", 5),
+        lambda: client.store_list(5), lambda: client.store_watch(5), lambda: client.store_incr(None),
+    ):  # fmt: skip
+        with pytest.raises(Invalid, match=r" is no (id or name|key|prefix|member of a set): it is of type "):
+            call()
 
 
 def test_a_warning_is_said_and_kept(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,11 @@ WHAT_CHARS_MAX = 40
 VERSION = click.IntRange(min=1)
 
 
-@click.group("artifacts", short_help="Publish and fetch files that jobs make.")
+@click.group(
+    "artifacts",
+    short_help="Publish and fetch files that jobs make.",
+    epilog="Example: titan artifacts put report out.html",
+)
 def command() -> None:
     """Publish and fetch files of any size under a key; the newest version is what a key means."""
 
@@ -37,8 +41,10 @@ def ls(out: Output, *, prefix: str, versions: bool) -> None:
         for artifact in found:
             out.line(str(artifact["version"]) if versions else artifact["key"])
     else:
-        if not found and out.on_terminal:
-            out.talk("there is nothing yet: titan artifacts put KEY FILE publishes a file")
+        if not found:
+            out.talk(
+                "no artifacts" + (" like that" if prefix else " yet: titan artifacts put KEY FILE publishes a file")
+            )
         out.table(("KEY", "VERSION", "SIZE", "PUBLISHED", "BY"), [_row(artifact) for artifact in found])
 
 

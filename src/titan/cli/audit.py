@@ -27,7 +27,11 @@ class Anchor(click.ParamType[tuple[int, str]]):
         return int(found[1]), found[2]
 
 
-@click.group("audit", short_help="Show who did what, and check that nobody changed it.")
+@click.group(
+    "audit",
+    short_help="Show who did what, and check that nobody changed it.",
+    epilog="Example: titan audit ls --limit 10",
+)
 def command() -> None:
     """Show who did what, and check that nobody changed it. docs/security.md says what is in it; admins may read it."""
 
@@ -54,7 +58,7 @@ def ls(out: Output, *, limit: int, actor: str, action: str, part: str) -> None:
     ]
     out.table(("ROW", "AT", "ACTOR", "ROLE", "ACTION", "OBJECT", "ADDRESS"), rows)
     if not rows:
-        out.talk("nothing like that was done")
+        out.talk("nothing like that was done" if actor or action or part else "nothing was done yet")
 
 
 @command.command(

@@ -5,6 +5,7 @@ import click
 from titan.cli.ask import Document, Master
 from titan.cli.options import common
 from titan.cli.output import Output
+from titan.model.states import FINAL_JOB_STATES
 
 
 @click.command("cancel", short_help="Cancel runs or jobs.", epilog="Example: titan cancel @last 81c0/clean-us")
@@ -25,6 +26,12 @@ def command(out: Output, *, names: tuple[str, ...]) -> None:
         if out.quiet:
             out.line(named.label)
         elif not out.as_json:
-            out.talk(f"{named.label} {document['state']}{', cancelling' if document['cancelling'] else ''}")
+            out.talk(f"{named.label} {_became(named.document['state'], document)}")
     if out.as_json:
         out.document({"cancelled": told})
+
+
+def _became(before: str, now: Document) -> str:
+    if before in FINAL_JOB_STATES:
+        return f"is {before}: it had ended before"
+    return f"{now['state']}{', cancelling' if now['cancelling'] else ''}"

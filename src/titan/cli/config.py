@@ -14,7 +14,11 @@ from titan_sdk.settings import person_file
 FLAGS = {"TITAN_URL": ("url", "--url"), "TITAN_TOKEN": ("token_file", "--token-file"), "TITAN_CA": ("ca", "--ca")}
 
 
-@click.group("config", short_help="Which settings are in force, and where each is from.")
+@click.group(
+    "config",
+    short_help="Which settings are in force, and where each is from.",
+    epilog="Example: titan config ls --show-origin",
+)
 def command() -> None:
     """Which settings are in force, and where each is from.
 

@@ -45,19 +45,43 @@ SYNONYMS = {
     "artifact": "artifacts",
     "check": "validate",
     "deploy": "submit",
+    "describe": "show",
     "draw": "graph",
     "exec": "run",
+    "history": "ps",
+    "info": "show",
+    "inspect": "show",
+    "job": "show",
     "kill": "cancel",
     "lint": "validate",
     "list": "ps",
     "ls": "ps",
     "jobs": "ps",
+    "rerun": "retry",
     "runs": "ps",
+    "serve": "master",
     "start": "up",
     "stop": "down",
+    "tail": "logs",
     "why": "explain",
     "workers": "worker",
     "tokens": "token",
+}
+# The same below a group.
+SYNONYMS_OF = {
+    "store": {"set": "put", "rm": "del", "delete": "del", "remove": "del", "list": "ls", "add": "incr"},
+    "artifacts": {"del": "rm", "delete": "rm", "remove": "rm", "upload": "put", "publish": "put", "download": "get"},
+    "worker": {"rm": "remove", "delete": "remove", "del": "remove", "stop": "drain", "run": "start", "join": "start"},
+    "token": {
+        "rm": "revoke",
+        "delete": "revoke",
+        "remove": "revoke",
+        "del": "revoke",
+        "add": "create",
+        "new": "create",
+    },
+    "config": {"show": "ls", "get": "ls", "list": "ls"},
+    "audit": {"list": "ls", "log": "ls", "check": "verify"},
 }
 
 
@@ -96,7 +120,14 @@ def _command(name: str) -> click.Command | None:
 
 
 def command_first(args: Sequence[str]) -> list[str]:
-    """Return `args` with what stands before the command behind it: `--url X store get k` is `store get --url X k`."""
+    """Return `args` with what stands before the command behind it: `--url X store get k` is `store get --url X k`.
+
+    `help X` is `X --help`, and `version` is `--version`.
+    """
+    if args[:1] == ["help"]:
+        return [*args[1:], "--help"]
+    if args[:1] == ["version"]:
+        return ["--version"]
     begin = 0
     while begin < len(args) and (option := args[begin].split("=", 1)[0]) in EVERYWHERE:
         begin += 2 if EVERYWHERE[option] and "=" not in args[begin] else 1
@@ -110,7 +141,7 @@ def command_first(args: Sequence[str]) -> list[str]:
 
 
 @click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="Titan %(version)s")
+@click.version_option(__version__, "-V", "--version", message="Titan %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Add the traceback to an error.")
 def titan() -> None:
     """Run scripts, services and agents on any number of machines.
@@ -197,7 +228,12 @@ def _told(error: Exception) -> dict[str, Any]:
         }
     if isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "titan"
-        message, hint, code = _plain(error.format_message()), f"{path} --help", error.exit_code
+        if isinstance(error, click.exceptions.NoSuchCommand):
+            meant = SYNONYMS_OF.get(path.partition(" ")[2], {}).get(error.command_name)
+            text = f"{error.message} Did you mean {meant!r}?" if meant else error.format_message()
+        else:
+            text = error.format_message()
+        message, hint, code = _plain(text), f"{path} --help", error.exit_code
         return {"code": "usage", "message": message, "hint": hint, "problems": [], "exit_code": code}
     message = f"a fault of Titan itself: {type(error).__name__}: {error}"
     hint = "the same command with --debug shows where; please report it"

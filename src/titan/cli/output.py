@@ -9,6 +9,7 @@ import codecs
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
@@ -16,6 +17,7 @@ from typing import Any, TextIO
 _SGR = re.compile(r"\x1b\[[0-9;:]*m")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-9;:]*)?|\r)\Z")
+CUT_CHARS_MIN = 8
 _RESET = "\x1b[0m"
 
 COLOURS = {
@@ -188,11 +190,18 @@ class Output:
         return f"\x1b[{code}m{state}{_RESET}" if code and colour_wanted(self.stdout) else state
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print aligned columns; the header only for a person, so that a pipe gets nothing but rows."""
+        """Print aligned columns; the header only for a person, so that a pipe gets nothing but rows.
+
+        On a terminal the last of several columns is cut where the line would not fit, so that a row is a line.
+        """
         shown = [[safe(cell, colours=False).replace("\n", "\\n") for cell in row] for row in rows]
-        if self.on_terminal:
+        if self.on_terminal and shown:
             shown.insert(0, list(headers))
         widths = [max((len(row[column]) for row in shown), default=0) for column in range(len(headers))]
+        room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        if self.on_terminal and len(widths) > 1 and room >= CUT_CHARS_MIN:
+            shown = [[*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}>"] for row in shown]
+            widths[-1] = min(widths[-1], room)
         for row in shown:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             self.line("  ".join(self._painted(cell) for cell in cells).rstrip())

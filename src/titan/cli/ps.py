@@ -18,7 +18,7 @@ JOB_STATES = [*(state.value for state in JobState), "PENDING"]
 @click.option("--name", metavar="TEXT", help="Only runs with this in their name.")
 @click.option("--agent-run", "agent_run", metavar="ID", help="Only runs of this agent run.")
 @click.option(
-    "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most so many."
+    "-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most so many."
 )
 @click.option("--next", "cursor", metavar="CURSOR", help="Go on where the page before ended (its `next`).")
 @common

@@ -51,6 +51,8 @@ def _tell_cluster(out: Output, master: Master) -> None:
     slots = plural(stats["slots"], "slot")
     out.line(f"Titan {stats['version']}   {master.url}   {plural(stats['workers'], 'worker')}, {slots}")
     out.line(f"  {plural(stats['runs_living'], 'run')} under way   {_counts(stats)}".rstrip())
+    if not stats["workers"]:
+        out.talk(f"no workers, so jobs wait: titan worker --join {master.url}")
 
 
 def _refuse_starting(url: str) -> None:

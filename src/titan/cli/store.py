@@ -26,7 +26,11 @@ class NumberCommand(click.Command):
         return super().parse_args(ctx, [*others, "--", *numbers] if numbers else args)
 
 
-@click.group("store", short_help="Read and write the store that all jobs share.")
+@click.group(
+    "store",
+    short_help="Read and write the store that all jobs share.",
+    epilog="Example: titan store put greeting hello",
+)
 def command() -> None:
     """Read and write the store that all jobs of a Master share."""
 
@@ -98,6 +102,8 @@ def ls(out: Output, *, prefix: str) -> None:
     if out.as_json:
         out.document({"keys": keys})
     else:
+        if not keys and not out.quiet:
+            out.talk("no keys" + (" like that" if prefix else " yet: titan store put KEY VALUE writes one"))
         out.table(("KEY",), [(key,) for key in keys])
 
 

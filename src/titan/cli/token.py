@@ -28,7 +28,9 @@ class Span(click.ParamType[int]):
         return int(found[1]) * _UNITS_S[found[2]]
 
 
-@click.group("token", short_help="Make, list and revoke tokens.")
+@click.group(
+    "token", short_help="Make, list and revoke tokens.", epilog="Example: titan token create ci --role submitter"
+)
 def command() -> None:
     """Make, list and revoke the tokens that let others use this Master. docs/reference/roles.md says who may what."""
 

@@ -31,7 +31,12 @@ class WorkerGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("worker", cls=WorkerGroup, short_help="Run a worker here, list the workers, or drain one.")
+@click.group(
+    "worker",
+    cls=WorkerGroup,
+    short_help="Run a worker here, list the workers, or drain one.",
+    epilog="Example: titan worker --join https://m:9090 --token tt.3f...",
+)
 def command() -> None:
     """Run a worker in the foreground (start, which may be left out), list the workers, or drain one."""
 
@@ -179,7 +184,8 @@ def _refuse_readable(endpoints: list[Endpoint]) -> None:
 @common
 def ls(out: Output) -> None:
     """List the workers that the Master knows."""
-    workers = Master().list_workers()
+    master = Master()
+    workers = master.list_workers()
     if out.as_json:
         out.document({"workers": workers})
         return
@@ -199,7 +205,7 @@ def ls(out: Output) -> None:
     ]
     out.table(("NAME", "LINK", "BUSY", "TAGS", "HOST"), rows)
     if not rows:
-        out.talk("no workers: titan worker --join URL")
+        out.talk(f"no workers: titan worker --join {master.url}; for another machine: titan worker join-token")
 
 
 def _link(worker: Document) -> str:

@@ -106,7 +106,9 @@ def _no_run(connection: Connection, text: str) -> TitanError:
             f"{shown(text)} means nothing", hint="@last is the newest run, @last-failed the newest failed one"
         )
     if text.startswith("@"):
-        return NotFound(f"there is no run for {shown(text)} yet", hint="titan ps lists the runs")
+        if text == "@last-failed":
+            return NotFound(f"no run has failed yet, so {shown(text)} is none", hint="titan ps lists the runs")
+        return NotFound(f"there is no run for {shown(text)} yet", hint="titan run hello.py makes one")
     if isinstance(queries.lookup_job(connection, text), Found):
         return NotFound(
             f"there is no run {shown(text)}: that is the id of a job",
@@ -130,7 +132,11 @@ def _nothing(connection: Connection, text: str) -> TitanError:
         return _no_run(connection, text)
     last = queries.lookup_run(connection, "@last")
     near = _nearest(connection, text, last.run) if isinstance(last, Found) else ""
-    hint = f"did you mean {near}, of the newest run?" if near else "titan ps lists the runs"
+    hint = (
+        f"did you mean {near}, of the newest run?"
+        if near
+        else "titan ps lists the runs, titan ps --name TEXT those with TEXT in the name"
+    )
     return NotFound(f"there is no run and no job {shown(text)}", hint=hint)
 
 
