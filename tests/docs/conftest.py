@@ -1,4 +1,4 @@
-"""Two machines for the pages that speak of two."""
+"""Machines for the pages: one that many share, and two for those that speak of two."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,13 +6,19 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.networks import Networks, why_not
-from tests.docs.reader import Machine
+from tests.docs.reader import Machine, Started
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    """A home and a folder on this machine."""
-    return Machine(tmp_path / "near")
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Started]]:
+    """A plain `titan up` for all pages that need no other."""
+    machine = Machine(tmp_path_factory.mktemp("shared"))
+    up = machine.start("titan up --port 0 --slots 2")
+    try:
+        up.wait_said("Ready in")
+        yield machine, up
+    finally:
+        up.stop()
 
 
 @pytest.fixture

@@ -78,15 +78,15 @@ class Recipe:
 class Machine:
     """A shell on one machine: a home, a working folder, and variables that stay from command to command.
 
-    `inside` goes in front of a program, to run it in a network of its own.
+    `inside` goes in front of a program, to run it in a network of its own. `home`: one that is there already.
     """
 
-    def __init__(self, folder: Path, inside: Sequence[str] = ()) -> None:
-        self.home, self.folder = folder / "home", folder / "work"
+    def __init__(self, folder: Path, inside: Sequence[str] = (), home: Path | None = None) -> None:
+        self.home, self.folder = home or folder / "home", folder / "work"
         self.inside = list(inside)
         self._variables = folder / "variables"
         for made in (self.home, self.folder):
-            made.mkdir(parents=True)
+            made.mkdir(parents=True, exist_ok=True)
         self._variables.touch()
         kept = {name: value for name, value in os.environ.items() if name.startswith(("COVERAGE", "TMPDIR"))}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -157,9 +157,10 @@ class Started:
 
 
 class Reader:
-    """Follows one page. `near`: the machine of the Master, `far`: another one."""
+    """Follows one page. `near`: the machine of the Master, `far`: another; `shared`: a `titan up` of many readers."""
 
-    def __init__(self, near: Machine, far: Machine, recipe: Recipe) -> None:
+    def __init__(self, near: Machine, far: Machine, recipe: Recipe, shared: Started | None = None) -> None:
+        self.shared = shared
         self.near, self.far = near, far
         self.here = near
         self.recipe = recipe
@@ -275,10 +276,15 @@ class Reader:
         """Start `titan up`, in the place of one that is up; return its first screen."""
         if self.up:
             self.up.stop()
+        if self.shared:
+            return self.learn_addresses(self.shared.said)
         # In a network of its own the port of the page is free; elsewhere the machine may have one name alone.
         port = "" if self.near.inside else " --port 0" + " --tls-name localhost" * ("--tls" in line)
         self.up = self.near.start(line.replace("titan up", f"titan up{port} --slots 2", 1))
-        said = self.up.wait_said("Ready in")
+        return self.learn_addresses(self.up.wait_said("Ready in"))
+
+    def learn_addresses(self, said: str) -> str:
+        """Return the first screen of `titan up`, of which the page's addresses and tokens are learned."""
         first = said[said.index("Titan ") :]
         self.means["http://127.0.0.1:9090"] = first.split()[2]
         joined = re.search(r"titan worker --join (\S+) --token (\S+)(?: --fingerprint (\S+))?", first)

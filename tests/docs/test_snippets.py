@@ -10,16 +10,23 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import blocks, commands, pages, read
-from tests.docs.reader import DATA, Machine, Reader, Recipe, without_comment
+from tests.docs.reader import DATA, Machine, Reader, Recipe, Started, without_comment
 from tests.docs.recipes import LEFT_OUT, RECIPES
 
 RUN = {"console", "python", "yaml", "toml", "json"}
 PAGES = [page for page in pages() if any(block.language in RUN for block in blocks(page, read(page)))]
+# The examples ask for a plain `titan up`: one will do for all.
+SHARING = {
+    page
+    for page in PAGES
+    if page.startswith("examples/")
+    and set(re.findall(r"^\$ titan up *(.*?)(?:#.*)?$", read(page), re.MULTILINE)) == {""}
+}
 OF_TWO_MACHINES = {page for page in PAGES if re.search(r"^\$ titan up --listen", read(page), re.MULTILINE)}
 
 
-def follow(near: Machine, far: Machine, page: str, text: str, recipe: Recipe) -> Reader:
-    reader = Reader(near, far, recipe)
+def follow(near: Machine, far: Machine, page: str, text: str, recipe: Recipe, shared: Started | None = None) -> Reader:
+    reader = Reader(near, far, recipe, shared)
     try:
         reader.follow(page, text, LEFT_OUT.get(page, {}))
     finally:
@@ -27,12 +34,18 @@ def follow(near: Machine, far: Machine, page: str, text: str, recipe: Recipe) ->
     return reader
 
 
-@pytest.mark.parametrize("page", sorted(set(PAGES) - OF_TWO_MACHINES))
+@pytest.mark.parametrize("page", sorted(set(PAGES) - OF_TWO_MACHINES - SHARING))
 def test_the_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     recipe = RECIPES.get(page, Recipe())
     if recipe.needs and not shutil.which(recipe.needs):
         pytest.skip(f"the page uses {recipe.needs}, which is not here")
     follow(Machine(tmp_path / "near"), Machine(tmp_path / "far"), page, read(page), recipe)
+
+
+@pytest.mark.parametrize("page", sorted(SHARING))
+def test_the_page_of_an_example_does_what_it_says(page: str, tmp_path: Path, shared: tuple[Machine, Started]) -> None:
+    near = Machine(tmp_path / "near", home=shared[0].home)
+    follow(near, Machine(tmp_path / "far"), page, read(page), RECIPES.get(page, Recipe()), shared[1])
 
 
 @pytest.mark.parametrize("page", sorted(OF_TWO_MACHINES))
