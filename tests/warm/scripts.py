@@ -175,6 +175,11 @@ STANDARD = {
         "ctypes.CDLL(None).puts(b'from C')\n"
     ),
     "unflushed output": "sys.stdout.write('no newline')",
+    "unflushed output and an error": "print('at 10 %', end='')\n1 / 0",
+    "unflushed output and an exit": (
+        "print('at 10 %', end='')\nprint('said', end='', file=sys.stderr)\nsys.exit('done')"
+    ),
+    "unflushed output and atexit": "import atexit\natexit.register(os.system, 'echo later')\nprint('x', end='')",
     "unflushed errors": "sys.stderr.write('none here')",
     "a stream of its own": (
         "import io\nsys.stdout = io.TextIOWrapper(open(OUT + '/a', 'wb'), write_through=False)\nprint('to a file')"
@@ -202,6 +207,10 @@ STANDARD = {
     "exit of a huge number": "sys.exit(1 << 80)",
     "exit of 2 ** 32": "sys.exit(1 << 32)",
     "exit of a float": "sys.exit(1.5)",
+    "exit of what cannot be shown": "class E:\n    def __str__(self):\n        raise ValueError\nsys.exit(E())",
+    "exit of a surrogate": "sys.exit('\\ud800')",
+    "exit of a text to a closed stderr": "sys.stderr.close()\nsys.exit('text')",
+    "exit of a text without stderr": "sys.stderr = None\nsys.exit('text')",
     "exit of nothing": "raise SystemExit",
     "exit in a finally": "try:\n    1 / 0\nfinally:\n    sys.exit(9)",
     "exit of a subclass": "class E(SystemExit):\n    pass\nraise E(11)",
@@ -231,6 +240,8 @@ STANDARD = {
     "excepthook": "sys.excepthook = lambda *a: print('hook', a[0].__name__, a[2].tb_lineno)\nraise ValueError",
     "a broken excepthook": "def hook(*a):\n    raise KeyError('hook')\nsys.excepthook = hook\nraise ValueError('v')",
     "an excepthook that exits": "sys.excepthook = lambda *a: sys.exit(12)\nraise ValueError",
+    "no excepthook": "del sys.excepthook\nraise ValueError",
+    "an error with all output closed": "os.close(1)\nos.close(2)\n1 / 0",
     "last value": (
         "import atexit\natexit.register(lambda: print(repr(sys.last_value), "
         "sys.last_traceback.tb_frame.f_code.co_name))\n"
@@ -443,6 +454,8 @@ if sys.version_info >= (3, 12):
 if sys.version_info >= (3, 13):
     # Its own file complains a second time when it is let go of, here with a line of ours.
     del STANDARD["full output"]
+    # A fresh one complains of threads.
+    del STANDARD["exit of what cannot be shown"]
 SCRIPTS = {f"processes: {name}": HEAD + text for name, text in PROCESSES.items()} | {
     name: (text if text.startswith("# -*-") else HEAD + text) for name, text in STANDARD.items()
 }

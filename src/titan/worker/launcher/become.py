@@ -225,6 +225,10 @@ def _failure_of(file: int, path: bytes, names: dict[str, Any]) -> BaseException 
         _run_file(file, path, FILE_INPUT, names, names, 1, None)
     except BaseException as error:  # noqa: BLE001 - what the interpreter prints at the end of a program
         return error
+    finally:
+        # In this order, and before anything is said of the failure.
+        _flush_quietly("stderr")
+        _flush_quietly("stdout")
     return None
 
 
@@ -247,15 +251,18 @@ def _print(failure: BaseException) -> int:
         sys.last_type, sys.last_value, sys.last_traceback = type(failure), failure, failure.__traceback__
         if sys.version_info >= (3, 12):
             sys.last_exc = failure
+        if not hasattr(sys, "excepthook"):
+            _say("sys.excepthook is missing\n")
+            sys.excepthook = sys.__excepthook__
         sys.excepthook(type(failure), failure, failure.__traceback__)
     except SystemExit as leaving:
         return exit_code(leaving)
     except BaseException as second:  # noqa: BLE001 - as above
         second.__traceback__ = second.__traceback__ and second.__traceback__.tb_next
         second.__context__ = None
-        sys.stderr.write("Error in sys.excepthook:\n")
+        _say("Error in sys.excepthook:\n")
         sys.__excepthook__(type(second), second, second.__traceback__)
-        sys.stderr.write("\nOriginal exception was:\n")
+        _say("\nOriginal exception was:\n")
         sys.__excepthook__(type(failure), failure, failure.__traceback__)
     interrupted = isinstance(failure, KeyboardInterrupt)
     del failure
@@ -269,11 +276,34 @@ def exit_code(leaving: SystemExit) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
-    _flush(sys.stdout)
-    if sys.stderr is not None:
-        sys.stderr.write(f"{code}\n")
-        sys.stderr.flush()
+    try:
+        text = str(code)
+        if sys.stderr is None:
+            _say(text)
+        else:
+            sys.stderr.write(text)
+    except BaseException:  # noqa: BLE001, S110 - nor does the interpreter say why
+        pass
+    _say("\n")
     return 1
+
+
+def _say(text: str) -> None:
+    """Write it as `PySys_WriteStderr` does: where that stream is of no use, to the descriptor."""
+    try:
+        sys.stderr.write(text)
+    except BaseException:  # noqa: BLE001
+        _libc.dprintf(2, b"%s", text.encode("utf-8", "backslashreplace"))
+
+
+def _flush_quietly(name: str) -> bool:
+    stream = getattr(sys, name, None)
+    try:
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()
+    except BaseException:  # noqa: BLE001 - as the interpreter
+        return False
+    return True
 
 
 def finish(code: int, server: Server) -> int:
@@ -358,12 +388,7 @@ def _flush_streams() -> bool:
     whole = True
     for stream in {id(one): one for one in (sys.stdout, sys.__stdout__, *_streams_kept) if one is not None}.values():
         whole = _flush(stream) and whole
-    try:
-        if sys.stderr is not None and not getattr(sys.stderr, "closed", False):
-            sys.stderr.flush()
-    except BaseException:  # noqa: BLE001, S110 - nobody is left to tell
-        pass
-    return whole
+    return _flush_quietly("stderr") and whole
 
 
 def _flush(stream: Any) -> bool:
