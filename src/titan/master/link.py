@@ -1,4 +1,7 @@
-"""One worker process's connection: what is said to it leaves as one frame a turn of the loop."""
+"""One worker process's connection: what is said to it leaves as one frame a turn of the loop.
+
+That something is kept is no hurry: whoever waits for an end is answered first.
+"""
 
 import asyncio
 import logging
@@ -82,6 +85,7 @@ class Link:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self.task = _this_task()
+        self._loop = asyncio.get_running_loop()
         self._sender = asyncio.create_task(self._send())
 
     def welcome(self) -> None:
@@ -95,6 +99,8 @@ class Link:
         elif isinstance(message, Ack):
             self._ended.extend(message.ended)
             self._offsets.update(message.log_offsets)
+            self._loop.call_soon(self._wake.set)
+            return
         else:
             self._messages.append(message)
             if len(self._messages) > OUTBOX_MAX:

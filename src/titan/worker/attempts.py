@@ -36,6 +36,8 @@ from titan.worker.workspace import Workspaces, command
 GIVE_BACK_DELAY_S = 1.0
 COPIED_AT_ONCE_BYTES = 64 * 1024
 FOLDER_MS_AT_ONCE = 20
+# While others wait for a slot, that a job has started is said with its end when that comes within so long.
+START_WAIT_S = 0.005
 LAUNCHER_PAUSE_S = 0.2
 LAUNCHER_LEAVES_S = 5.0
 # In turns of this worker, so that time in which it slept itself does not count.
@@ -287,7 +289,10 @@ class Attempts:
         self._outbox.heard(report)
         if report.kind == frames.STARTED:
             self._link.started(fence, report.at_ms, self._starts.get(fence, ""))
-            self._changed()
+            if self._link.waiting:
+                self._loop.call_later(START_WAIT_S, self._changed)
+            else:
+                self._changed()
             return
         end = endings.named(self._specs[fence], report)
         if end is None:
@@ -309,7 +314,8 @@ class Attempts:
         ended = msgspec.structs.replace(ended, log_bytes=total)
         self._outbox.over(ended, line)
         self.obey(self._link.ended(ended))
-        self.settle(ended)
+        # Behind what is to be said of it, from which a thread would take the interpreter.
+        self._loop.call_soon(self.settle, ended)
 
     def settle(self, ended: Ended) -> None:
         """Remove the folder of an attempt that is over, or leave it for its day."""

@@ -149,11 +149,14 @@ class Workspaces:
     def _opened(self, name: str) -> Iterator[int]:
         """Give a descriptor of one of our folders, made anew if somebody deleted it."""
         try:
+            folder = os.open(name, _FOLDER, dir_fd=self._root)
+        except FileNotFoundError:
             os.mkdir(name, mode=0o700, dir_fd=self._root)
-        except FileExistsError:
-            pass
-        with _folder(name, self._root) as folder:
+            folder = os.open(name, _FOLDER, dir_fd=self._root)
+        try:
             yield folder
+        finally:
+            os.close(folder)
 
     def _leave_shared(self, fence: int) -> None:
         with self._sharing:
