@@ -24,6 +24,8 @@ HISTORY = {"CHANGELOG.md", "docs/track-record.md"}
 PAGES = [page for page in pages() if page not in HISTORY]
 # Mistakes that a page speaks of.
 WRONG = {"titan store incr --jsom", "titan nonsense"}
+# Options that may be said as commands.
+AS_OPTIONS = {"titan help", "titan version"}
 # Where the first part of a path may stand.
 FOLDERS = (".", "src", "src/titan", "docs", "tests", "tests/simulation")
 
@@ -46,7 +48,8 @@ def unlike(holds: Callable[[str], bool], pattern: str, *, history: bool = False)
 
 
 def test_every_command_is_one() -> None:
-    assert {each.partition(": ")[2] for each in unlike(is_command, r"titan [a-z]", history=True)} == WRONG
+    found = unlike(is_command, r"titan [a-z]", history=True)
+    assert [each for each in found if each.partition(": ")[2] not in WRONG | AS_OPTIONS] == []
 
 
 def is_command(line: str) -> bool:
