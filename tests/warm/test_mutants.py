@@ -36,7 +36,7 @@ PLANTS = {
     "the old main": ("become", '    sys.modules["__main__"] = main\n', "", "main"),
     "main has no file": ("become", "    main.__file__ = path\n", "", "main"),
     "no path of its own": (
-        "become", "    sys.path.insert(0, _folder_of(given.argv()[1]))\n", "", "argv and path"
+        "become", "    sys.path.insert(0, _folder_of(argv[1]))\n", "", "argv and path"
     ),
     "old arguments": ("become", "    sys.argv = words[1:]\n", "", "argv and path"),
     "our frames are shown": ("become", "failure.__traceback__.tb_next\n", "failure.__traceback__\n", "traceback"),

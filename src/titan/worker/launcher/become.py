@@ -68,14 +68,14 @@ class Become(BaseException):
 class Program:
     """The job a fork is to become. Called at the bottom of the stack; never returns.
 
-    `launcher` is what it was. Nothing of that is taken apart, here and below: to do so would write to a page of memory,
-    which the fork then gets a copy of, for nearly each object.
+    `launcher` is what it was. Nothing of that, nor of the way here, is taken apart, here and below: to do so would
+    write to a page of memory, which the fork then gets a copy of, for nearly each object.
     """
 
-    def __init__(self, server: Server, given: Given, launcher: object) -> None:
+    def __init__(self, server: Server, become: Become, launcher: object) -> None:
         self._server = server
-        self._given = given
-        self._launcher = launcher
+        self._given = become.given
+        self._left = become, launcher
 
     def __call__(self) -> NoReturn:
         """Be it."""
@@ -118,14 +118,16 @@ def take_place(server: Server, given: Given) -> None:
     _close_from(3)
     _take_environment(server, given)
     time.tzset()
-    words = [os.fsdecode(word) for word in given.argv()]
+    argv = given.argv()
+    words = [os.fsdecode(word) for word in argv]
     sys.orig_argv[:] = words
     sys.argv = words[1:]
-    sys.path.insert(0, _folder_of(given.argv()[1]))
+    sys.path.insert(0, _folder_of(argv[1]))
     sys.path_importer_cache.pop("", None)
     _kept.extend([sys.modules.pop(name) for name in server.own])
     _streams()
     _renew_modules()
+    gc.freeze()  # the way here is no business of the script's collections
     gc.enable()
 
 

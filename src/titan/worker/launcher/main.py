@@ -99,7 +99,7 @@ class Launcher:
             self._control.close()
             self._poll.close()
             self._inbox.wipe()
-            return become.with_traceback(None)
+            return become
         return None
 
     def _serve(self) -> None:
@@ -401,4 +401,4 @@ def main(control: int, recording: int = -1, telling: int = -1, preload: list[str
     gc.disable()
     gc.freeze()
     become = launcher.run()
-    return None if become is None or server is None else Program(server, become.given, launcher)
+    return None if become is None or server is None else Program(server, become, launcher)
