@@ -1,4 +1,4 @@
-"""`./dev fuzz`: random requests, frames and bytes from seeds against a real Master, for so many minutes in all."""
+"""`./dev fuzz`: random input from seeds against a real Master, and a worker, for so many minutes in all."""
 
 import argparse
 import os
@@ -9,13 +9,22 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from tests.fuzz.documents import DocumentFuzzer
 from tests.fuzz.frames import FrameFuzzer
+from tests.fuzz.hostile import WorkerTarget
+from tests.fuzz.master_frames import MasterFrameFuzzer
 from tests.fuzz.raw import RawFuzzer
-from tests.fuzz.target import Findings, Fuzzer, Stop, Target
+from tests.fuzz.target import Findings, Stop, Target
 
-KINDS: dict[str, type[Fuzzer]] = {"documents": DocumentFuzzer, "frames": FrameFuzzer, "raw": RawFuzzer}
+# Each with what it is sent to.
+KINDS: dict[str, tuple[type[Target] | type[WorkerTarget], Any]] = {
+    "documents": (Target, DocumentFuzzer),
+    "frames": (Target, FrameFuzzer),
+    "raw": (Target, RawFuzzer),
+    "master-frames": (WorkerTarget, MasterFrameFuzzer),
+}
 MIB = 1024 * 1024
 
 
@@ -24,7 +33,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, metavar="M", help="in all; 10 unless said")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed sends the same; random unless said")
     parser.add_argument(
-        "--only", choices=KINDS, help="one kind: documents (OpenAPI), frames (a worker's link), raw (HTTP)"
+        "--only",
+        choices=KINDS,
+        help="one kind: documents (OpenAPI), frames (of a worker), raw (HTTP), master-frames (of a Master to a worker)",
     )
     given = parser.parse_args()
     for name in [name for name in os.environ if name.startswith("TITAN_")]:
@@ -33,27 +44,28 @@ def main() -> int:
     kinds = [given.only] if given.only else list(KINDS)
     print(f"seed {seed}, {given.minutes:g} minutes", flush=True)
     bad = 0
-    with tempfile.TemporaryDirectory() as folder, Target(Path(folder)) as target:
-        for kind in kinds:
-            found = _run(kind, target, seed, given.minutes * 60 / len(kinds))
-            for finding in found.findings:
-                print(f"  {finding}", flush=True)
-            bad += len(found.findings)
+    for made in dict.fromkeys(KINDS[kind][0] for kind in kinds):
+        with tempfile.TemporaryDirectory() as folder, made(Path(folder)) as target:
+            for kind in [kind for kind in kinds if KINDS[kind][0] is made]:
+                found = _run(kind, target, seed, given.minutes * 60 / len(kinds))
+                for finding in found.findings:
+                    print(f"  {finding}", flush=True)
+                bad += len(found.findings)
     return 1 if bad else 0
 
 
-def _run(kind: str, target: Target, seed: int, seconds: float) -> Findings:
-    """Run one kind and print what came of it, and how the Master's memory went.
+def _run(kind: str, target: Target | WorkerTarget, seed: int, seconds: float) -> Findings:
+    """Run one kind and print what came of it, and how the memory of its target went.
 
     What has a bound fills early (the ring of events, SQLite's pages): so the second half tells of a leak.
     """
     rss_bytes, begun_s = [target.rss_bytes()], time.monotonic()
     half = threading.Timer(seconds / 2, lambda: target.lives and rss_bytes.append(target.rss_bytes()))
     half.start()
-    found = KINDS[kind](target, seed, Stop(seconds=seconds)).run()
+    found: Findings = KINDS[kind][1](target, seed, Stop(seconds=seconds)).run()
     half.cancel()
     half.join()
-    memory = "the Master is gone"
+    memory = "the process is gone"
     if target.lives:
         rss_bytes.append(target.rss_bytes())
         halves = (f"{(after - before) / MIB:+.1f}" for before, after in pairwise(rss_bytes))

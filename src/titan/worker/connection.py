@@ -227,7 +227,8 @@ class Connection:
         self._wake.set()
         helpers = [asyncio.create_task(self._send(socket)), asyncio.create_task(self._renew(socket))]
         for helper in helpers:
-            helper.add_done_callback(lambda _: socket.transport.abort())
+            # One that we cancel must not: the code with which the link is refused would never leave.
+            helper.add_done_callback(lambda done: None if done.cancelled() else socket.transport.abort())
         try:
             self._take(others)
             while True:
