@@ -175,7 +175,7 @@ class TitanClient(StoreCalls, LogCalls, FileCalls):
     # Observe.
 
     def get_run(self, id: str) -> Run:  # noqa: A002 - the word people use
-        """Return the run with this id, a prefix of it (4 digits or more), `@last` or `@last-failed`.
+        """Return the run with this id, a prefix of it (4 digits or more), `@last`, `@last-failed` or a run's name.
 
         Example: ``client.get_run("7f3a").status``. Raises NotFound, Conflict when the prefix fits several.
         """

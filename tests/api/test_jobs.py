@@ -8,6 +8,7 @@ import pytest
 
 from tests.api.master import Answer, Master
 from tests.api.test_runs import refused, waiting
+from titan.core import reasons
 from titan.model.wire import Dropped, Output
 
 
@@ -71,7 +72,20 @@ def test_explain_says_why_and_what_would_help(master: Master) -> None:
     assert master.get(f"/runs/{run}/wait").json["done"]
     a = master.get(f"/runs/{run}/jobs/a/explain").json
     assert (a["state"], a["reason"]) == ("CANCELLED", "CANCEL_REQUESTED")
-    assert a["remedy"]
+    assert (a["message"], a["remedy"]) == (reasons.ENDS["CANCEL_REQUESTED"], reasons.AGAIN)
+
+
+def test_explain_of_a_failure_says_how_it_ended_and_how_to_go_on(master: Master) -> None:
+    with master.worker() as worker:
+        run = master.submit(worker.job("breaks"), waiting("behind", parents=["breaks"]))["id"]
+        worker.end(worker.start(), exit_code=3)
+        assert master.get(f"/runs/{run}/wait").json["done"]
+        told = master.get(f"/runs/{run}/jobs/breaks/explain").json
+        assert (told["state"], told["reason"]) == ("FAILED", "EXIT_CODE")
+        ended = f"it ended with an exit code other than 0 (exit 3, attempt 1, worker {told['details']['worker']})"
+        assert (told["message"], told["remedy"]) == (ended, reasons.AFTER_A_FIX)
+        behind = master.get(f"/runs/{run}/jobs/behind/explain").json
+        assert (behind["message"], behind["remedy"]) == (reasons.ENDS["PARENT_FAILED"], reasons.AGAIN)
 
 
 def test_cancelling_a_job_cancels_what_waits_for_it_and_nothing_else(master: Master) -> None:

@@ -22,7 +22,8 @@ Data goes to stdout, talk to stderr. Every command that answers takes `--json` (
 Colours are for terminals, and `NO_COLOR` turns them off; on a terminal control characters in what jobs printed are
 shown escaped, into a pipe every byte goes as it is.
 
-ID is a run id or its first digits (4 or more), `RUN/JOB`, a job's id, `@last` or `@last-failed`.
+ID is a run id or its first digits (4 or more), `RUN/JOB`, a job's id, `@last` or `@last-failed`; else
+a run's name, which means the newest run of that name.
 
 ## Which Master
 

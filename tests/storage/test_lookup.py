@@ -93,6 +93,28 @@ def test_a_job_is_looked_for_before_a_runs_prefix_and_after_a_full_id(runs: Stor
     assert find_job(runs, NEW) == (OLD, NEW)
 
 
+def test_a_runs_name_means_the_newest_of_that_name_when_nothing_else_is_called_so(runs: Storage) -> None:
+    older, newer = number_of_id(7), number_of_id(8)
+    for number, run_id in enumerate((older, newer)):
+        runs.commit(new_run(run_id, name="weekly", created_ms=5_000 + number), new_job("load", run_id))
+    runs.commit(new_run(number_of_id(9), name="extract", created_ms=9_000))
+    runs.commit(new_run(number_of_id(10), name="bbbb", created_ms=9_001))
+    runs.commit(new_run(number_of_id(11), name="weekly", state=RunState.STAGED, created_ms=9_002))
+    assert find(runs, "weekly") == find_run(runs, "weekly") == find(runs, "DAG-weekly") == newer
+    assert find(runs, "weekly/load") == (newer, "load")
+    assert [find(runs, text) for text in ("Weekly", "week", "weekly/lo")] == [None] * 3
+    assert find(runs, "extract") == (NEW, "extract")
+    assert find_run(runs, "bbbb") == NEW
+    assert find_job(runs, "weekly") is None
+
+
+def test_a_name_is_looked_for_among_the_newest_runs(runs: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.commit(new_run(number_of_id(7), name="weekly", created_ms=1))
+    assert find(runs, "weekly") == number_of_id(7)
+    monkeypatch.setattr(queries, "NAMED_MAX", 3)
+    assert find(runs, "weekly") is None
+
+
 def test_only_a_job_is_found_where_only_a_job_makes_sense(runs: Storage) -> None:
     assert find_job(runs, "extract") == (NEW, "extract")
     assert find_job(runs, "aaaa/extract") == (OLD, "extract")

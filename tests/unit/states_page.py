@@ -48,20 +48,6 @@ EVENTS: Mapping[StrEnum, str] = {
     JobEvent.REOPEN: "`retry` of the run: the next generation begins",
 }
 
-ENDS: Mapping[str, str] = {
-    reasons.END_EXIT_CODE: "it ended with an exit code other than 0",
-    reasons.END_SIGNAL: "a signal ended it",
-    reasons.END_TIMEOUT: "it ran for longer than `timeout_s`",
-    reasons.END_OUT_OF_MEMORY: "the kernel killed it for its memory",
-    reasons.END_START_FAILED: "it could not be started",
-    reasons.END_LOST: "its worker is gone, or had lost it",
-    reasons.END_WORKER_DEATHS: "the third worker was lost with it",
-    reasons.END_WORKER_STOP: "its worker was stopped in order",
-    reasons.END_PARENT_FAILED: "a job it waits for, directly or not, failed",
-    reasons.END_PARENT_CANCELLED: "a job it waits for, directly or not, was cancelled",
-    reasons.END_CANCELLED: "somebody asked for its end",
-}
-
 
 def render() -> str:
     """Return the page."""
@@ -101,9 +87,9 @@ def render() -> str:
             "",
             "A job's `reason`, beside its state. It is empty for a job that completed.",
             "",
-            "| reason | what happened |",
-            "|---|---|",
-            *(f"| {reason} | {meaning} |" for reason, meaning in ENDS.items()),
+            "| reason | what happened | what helps, once it is over |",
+            "|---|---|---|",
+            *(f"| {reason} | {meaning} | {reasons.after(reason)} |" for reason, meaning in reasons.ENDS.items()),
             "",
         ]
     )

@@ -1,6 +1,6 @@
 """docs/states.md says what the table says, and the table speaks of every state there is."""
 
-from tests.unit.states_page import ENDS, EVENTS, PAGE, RUNS, STATES, render
+from tests.unit.states_page import EVENTS, PAGE, RUNS, STATES, render
 from titan.core import reasons
 from titan.core.states import JOB_TRANSITIONS, RUN_TRANSITIONS, JobEvent
 from titan.model.states import JobState, RunState
@@ -17,7 +17,13 @@ def test_every_state_and_event_is_explained() -> None:
 
 
 def test_every_reason_of_an_end_is_explained() -> None:
-    assert set(ENDS) == {value for name, value in vars(reasons).items() if name.startswith("END_")}
+    assert set(reasons.ENDS) == {value for name, value in vars(reasons).items() if name.startswith("END_")}
+
+
+def test_what_helps_after_an_end_fits_it() -> None:
+    assert reasons.after("") == reasons.REMEDIES[reasons.ENDED]
+    assert {reasons.after(each) for each in (reasons.END_EXIT_CODE, reasons.END_TIMEOUT)} == {reasons.AFTER_A_FIX}
+    assert {reasons.after(each) for each in (reasons.END_PARENT_FAILED, reasons.END_LOST)} == {reasons.AGAIN}
 
 
 def test_the_page_shows_every_move() -> None:

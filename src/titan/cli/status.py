@@ -23,7 +23,7 @@ def command(out: Output, *, name: str | None) -> None:
     """Say whether Titan is ready, or how a run or job is.
 
     Without ID it exits with 0 when the Master answers and its local workers are connected, with 4 until then.
-    ID is a run id or its first digits, RUN/JOB, a job id, @last or @last-failed.
+    ID is a run id or its first digits, RUN/JOB, a job id, @last, @last-failed, or the name of a run.
     """
     master = Master()
     if name is None:

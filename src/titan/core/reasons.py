@@ -62,3 +62,27 @@ REMEDIES: Mapping[str, str] = {
     WAITS_BELOW: "nothing to do: it goes on when that has ended; see titan explain for the jobs of that run",
     ENDED: "it is over; titan logs shows its output",
 }
+
+ENDS: Mapping[str, str] = {
+    END_EXIT_CODE: "it ended with an exit code other than 0",
+    END_SIGNAL: "a signal ended it",
+    END_TIMEOUT: "it ran for longer than its timeout_s",
+    END_OUT_OF_MEMORY: "the kernel killed it for its memory",
+    END_START_FAILED: "it could not be started",
+    END_LOST: "its worker is gone, or had lost it",
+    END_WORKER_DEATHS: "the third worker was lost with it",
+    END_WORKER_STOP: "its worker was stopped in order",
+    END_PARENT_FAILED: "a job it waits for, directly or not, failed",
+    END_PARENT_CANCELLED: "a job it waits for, directly or not, was cancelled",
+    END_CANCELLED: "somebody asked for its end",
+}
+_ITSELF = frozenset({END_EXIT_CODE, END_SIGNAL, END_TIMEOUT, END_OUT_OF_MEMORY, END_START_FAILED, END_WORKER_DEATHS})
+AFTER_A_FIX = "titan logs shows its output; after a fix titan retry goes on from there, with the file as it is then"
+AGAIN = "titan retry starts it again, and first what it waits for"
+
+
+def after(reason: str) -> str:
+    """Return what helps a job that is over: `reason` is one of ENDS, or empty."""
+    if reason in _ITSELF:
+        return AFTER_A_FIX
+    return AGAIN if reason in ENDS else REMEDIES[ENDED]

@@ -21,6 +21,7 @@ Row = TypeVar("Row")
 TOKEN_KEY = "job_token_key"  # noqa: S105 - the name of a row
 AMBIGUOUS_SHOWN = 10
 DEPTH_MAX = 10_000  # runs above a run that are looked through
+NAMED_MAX = 10_000  # the newest runs, among which a name is looked for
 _FEW_RUNS = 256
 _RUN_CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 _JOB_CURSOR = re.compile(r"[0-9]{1,18}")
@@ -122,6 +123,21 @@ _BLOB = Statement(select(tables.blobs.c.size).where(tables.blobs.c.sha256 == bin
 _META = Statement(select(tables.meta.c.value).where(tables.meta.c.name == bindparam("n")), "n")
 _newest_first = (runs.c.created_ms.desc(), runs.c.seq.desc())
 _LAST = Statement(select(*RUN).where(SHOWN).order_by(*_newest_first).limit(1))
+_newest = (
+    select(runs.c.run_id, runs.c.name, runs.c.created_ms, runs.c.seq)
+    .where(SHOWN)
+    .order_by(*_newest_first)
+    .limit(bindparam("limit"))
+    .subquery()
+)
+_newest_named = (
+    select(_newest.c.run_id)
+    .where(_newest.c.name == bindparam("name"))
+    .order_by(_newest.c.created_ms.desc(), _newest.c.seq.desc())
+    .limit(literal_column("1"))
+    .scalar_subquery()
+)
+_NAMED = Statement(select(*RUN).where(runs.c.run_id == _newest_named), "limit", "name")
 _LAST_FAILED = Statement(select(*RUN).where(runs.c.state == RunState.FAILED.value).order_by(*_newest_first).limit(1))
 _PREFIX = Statement(
     select(*RUN)
@@ -193,8 +209,8 @@ def snapshot(connection: Connection) -> Snapshot:
 def lookup(connection: Connection, text: str, caller_run: str | None = None) -> Found | Ambiguous | None:
     """Return what a person means by `text` where a run or a job is asked for.
 
-    `@last`, `@last-failed`, `run/job`, a full run id, an exact job id (as `lookup_job` finds it), a run's prefix;
-    else a leading `DAG-` is dropped and the same tried.
+    `@last`, `@last-failed`, `run/job`, a full run id, an exact job id (as `lookup_job` finds it), a run's prefix,
+    the name of a run (the newest one's); else a leading `DAG-` is dropped and the same tried.
     """
     return _dropping(
         text,
@@ -205,6 +221,7 @@ def lookup(connection: Connection, text: str, caller_run: str | None = None) -> 
             or _by_id(connection, it)
             or _by_job_id(connection, it, caller_run)
             or _by_prefix(connection, it)
+            or _by_name(connection, it)
         ),
     )
 
@@ -219,8 +236,13 @@ def lookup_job(connection: Connection, text: str, caller_run: str | None = None)
 
 
 def lookup_run(connection: Connection, text: str) -> Found | Ambiguous | None:
-    """Return the run that `text` names: `@last`, `@last-failed`, its id, or a prefix of 4 digits or more."""
-    return _last(connection, text) or _by_id(connection, text) or _by_prefix(connection, text)
+    """Return the run that `text` names: `@last`, `@last-failed`, an id, a prefix of 4 digits or more, or a name."""
+    return (
+        _last(connection, text)
+        or _by_id(connection, text)
+        or _by_prefix(connection, text)
+        or _by_name(connection, text)
+    )
 
 
 def run(connection: Connection, run_id: str) -> RunRow | None:
@@ -385,6 +407,12 @@ def _by_prefix(connection: Connection, text: str) -> Found | Ambiguous | None:
     if len(found) > 1:
         return Ambiguous(found)
     return Found(found[0], None) if found else None
+
+
+def _by_name(connection: Connection, text: str) -> Found | None:
+    # A look through many runs: not for a text that can only be an id, which clients ask for all the time.
+    row = None if RUN_ID_PATTERN.fullmatch(text) else connection.row(_NAMED, NAMED_MAX, text)
+    return None if row is None else Found(run_row(row), None)
 
 
 def _in_run(connection: Connection, text: str) -> Found | Ambiguous | None:

@@ -25,7 +25,7 @@ OFFSET_MAX = 2**62
 
 @get("/jobs/lookup", name="jobs.lookup")
 async def lookup(request: Http, id: FromQuery[str], run: FromQuery[str | None] = None) -> Lookup:  # noqa: A002
-    """Find what a person means: @last, @last-failed, run/job, a run's id, a job's id, a run's prefix.
+    """Find what a person means: @last, @last-failed, run/job, a run's id, a job's id, a run's prefix or name.
 
     A bare job id is looked for in the run `run` (a job's own, by default) and those above it, then in the newest
     run that has it.
@@ -52,8 +52,17 @@ async def explain(request: Http, run: FromPath[str], job: FromPath[str]) -> Expl
     _, row = await find_job(engine, row.run_id, row.job_id)  # it may have ended since
     reason = row.reason or reasons.ENDED
     details = {"exit_code": row.exit_code, "attempt": row.attempt, "worker": row.worker}
-    message = f"it is {row.state}" + (f" ({row.reason})" if row.reason else "")
-    return Explanation(row.run_id, row.job_id, row.state, reason, message, reasons.REMEDIES[reasons.ENDED], details)
+    return Explanation(row.run_id, row.job_id, row.state, reason, _ended(row), reasons.after(row.reason), details)
+
+
+def _ended(row: JobRow) -> str:
+    meaning = reasons.ENDS.get(row.reason)
+    if meaning is None:
+        return f"it is {row.state}" + (f" ({row.reason})" if row.reason else "")
+    code = "" if row.exit_code is None else f"exit {row.exit_code}"
+    parts = [code, f"attempt {row.attempt}" if row.attempt else "", f"worker {row.worker}" if row.worker else ""]
+    told = ", ".join(part for part in parts if part)
+    return f"{meaning} ({told})" if told else meaning
 
 
 @get("/runs/{run:str}/jobs/{job:str}/wait", name="jobs.wait")
