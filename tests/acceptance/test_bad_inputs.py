@@ -120,7 +120,8 @@ TABLE = (
         "ps",
         5,
         "titan: this Master does not know the token, or its attempt is over\n"
-        "Next: titan up keeps its token in the file 'token' of its home; TITAN_TOKEN overrides it\n",
+        "Next: titan up keeps its token in the file 'token' of its home; TITAN_TOKEN overrides it; "
+        "titan config ls --show-origin says which token was shown\n",
         TITAN_TOKEN="0" * 64,
     ),
     # Refused

@@ -60,7 +60,9 @@ def test_the_first_screen_is_two_lines_and_the_last_is_one(tmp_path: Path) -> No
         up.send_signal(signal.SIGINT)
         assert up.wait(WAIT_S) == 0
         assert up.stdout.read() == b""
-        assert up.stderr.read() == b"titan: stopping; Ctrl+C again: without waiting for the jobs\n"
+        # On a machine with much to do the worker may have had to connect twice, and says so.
+        said = [line for line in up.stderr if not line.startswith(b"worker ")]
+        assert said == [b"titan: stopping; Ctrl+C again: without waiting for the jobs\n"]
 
 
 def test_where_nothing_is_the_next_command_is_taught_and_titan_down_is_named_in_the_other_terminal(

@@ -15,7 +15,7 @@ import click
 from titan import __version__
 from titan.cli.exits import Exit, exit_of_error
 from titan.cli.output import safe, write_json
-from titan_sdk.errors import TitanError, Unreachable
+from titan_sdk.errors import TitanError, Unauthenticated, Unreachable
 
 COMMANDS = (
     "up", "down", "status", "doctor",
@@ -219,6 +219,8 @@ def _end(number: str) -> str:
 
 def _told(error: Exception) -> dict[str, Any]:
     if isinstance(error, TitanError):
+        if isinstance(error, Unauthenticated):
+            error.hint = f"{error.hint}; titan config ls --show-origin says which token was shown"
         return {
             "code": error.code,
             "message": error.message,

@@ -9,7 +9,6 @@ import codecs
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
@@ -18,6 +17,7 @@ _SGR = re.compile(r"\x1b\[[0-9;:]*m")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-9;:]*)?|\r)\Z")
 CUT_CHARS_MIN = 8
+COLUMNS_UNKNOWN = 80
 _RESET = "\x1b[0m"
 
 COLOURS = {
@@ -198,7 +198,7 @@ class Output:
         if self.on_terminal and shown:
             shown.insert(0, list(headers))
         widths = [max((len(row[column]) for row in shown), default=0) for column in range(len(headers))]
-        room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        room = _columns(self.stdout) - sum(widths[:-1]) - 2 * (len(widths) - 1)
         if self.on_terminal and len(widths) > 1 and room >= CUT_CHARS_MIN:
             shown = [[*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}>"] for row in shown]
             widths[-1] = min(widths[-1], room)
@@ -212,6 +212,17 @@ class Output:
 
     def _fit(self, text: str, stream: TextIO) -> str:
         return safe(text, colours=colour_wanted(stream)) if stream.isatty() else text
+
+
+def _columns(stream: TextIO) -> int:
+    """Return how wide a terminal is. Not by shutil, whose import costs a command more than the rest of this file."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or COLUMNS_UNKNOWN
+    except (OSError, ValueError):
+        return COLUMNS_UNKNOWN
 
 
 def _one_place(first: TextIO, second: TextIO) -> bool:
