@@ -9,6 +9,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.api.master import TOKEN, Master, Worker
+from titan.master.api.store import FAST
 from titan.master.auth import Principal
 from titan.master.roles import ALLOWED, PUBLIC_PATH, allows
 from titan.model.roles import Role
@@ -20,7 +21,7 @@ def served(master: Master) -> set[tuple[str, str, str]]:
     """Return (method, path, name) of every route over HTTP."""
     app = master.gate.app
     assert isinstance(app, Litestar)
-    found = {("POST", path, name) for path, (name, _) in master.gate.fast.items()}
+    found = {(route.method, path, route.name) for path, route in FAST.items()}
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:

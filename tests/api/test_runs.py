@@ -106,6 +106,26 @@ def test_a_wait_ends_with_the_run(own_master: Callable[..., Master]) -> None:
         assert answers[0].json["run"]["state"] == "COMPLETED"
 
 
+def test_what_is_served_without_the_framework_is_answered_as_with_it(master: Master) -> None:
+    """A parameter that nobody knows is ignored, and makes a query that the framework reads."""
+    run = master.submit(waiting("a"))["id"]
+    for which in (run, run[:12], "@last", "f" * 32, "nonsense", "%40last", ""):
+        for query in ("timeout_s=0", "generation=1&timeout_s=0.0", "generation=0&timeout_s=0"):
+            plain, other = (master.get(f"/runs/{which}/wait?{query}{more}") for more in ("", "&x=1"))
+            assert (plain.status, unnumbered(plain.json)) == (other.status, unnumbered(other.json)), (which, query)
+            assert plain.headers.keys() == other.headers.keys()
+    viewer = master.post("/tokens", {"name": "v", "role": "viewer"}).json["token"]
+    denied = master.post("/runs", {"name": "r", "jobs": []}, token=viewer)
+    assert (denied.status, denied.code) == (403, "denied")
+    assert master.get(f"/runs/{run}/wait?timeout_s=0", token=viewer).status == 200
+    assert master.get(f"/runs/{run}/wait?timeout_s=0", token="nobody").status == 401
+    assert master.request("PUT", "/runs").status == 405
+
+
+def unnumbered(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in ("instance", "request_id")}
+
+
 def test_a_wait_that_is_over_its_time_says_so(own_master: Callable[..., Master]) -> None:
     master = own_master(wait_s_max=0.05)
     run = master.submit(waiting("a"))["id"]

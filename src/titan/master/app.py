@@ -9,7 +9,8 @@ from titan import __version__
 from titan.master.api import artifacts, audit, blobs, feeds, jobs, joining, link, registry, runs, store, tokens, watch
 from titan.master.api.site import Place, Site
 from titan.master.artifacts import Artifacts
-from titan.master.auth import Gate, Keys, RoleCheck
+from titan.master.asgi import Scope
+from titan.master.auth import FastRoute, Gate, Keys, RoleCheck
 from titan.master.engine import Engine
 from titan.master.openapi import describe
 from titan.master.origins import Origins
@@ -20,6 +21,11 @@ from titan.storage.contents import ArtifactFiles
 from titan.storage.logs import LogFiles
 
 PREFIX = "/api/v1"
+
+
+def fast(scope: Scope) -> FastRoute | None:
+    """Return the route that serves a request without the framework; None when it is the framework's."""
+    return store.FAST.get(scope["path"]) or runs.fast(scope)
 
 
 def build_app(
@@ -50,4 +56,4 @@ def build_app(
     started_ms, rates = time.time_ns() // 1_000_000, Rates(engine.limits)
     site = Site(engine, blob_files, log_files, transfers, __version__, started_ms, engine.sessions, rates, place)
     keys = Keys(admin_token, engine.book, engine)
-    return Gate(app, keys, Origins(hosts), engine.sessions, store.FAST, site, engine.limits)
+    return Gate(app, keys, Origins(hosts), engine.sessions, fast, site, engine.limits)

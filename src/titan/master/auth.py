@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -96,7 +96,12 @@ class KnowsAttempts(Protocol):
         """Say whether the attempt with this fence lives."""
 
 
-FastRoute = tuple[str, Application]
+class FastRoute(msgspec.Struct, frozen=True):
+    """A route that is served without the framework: its name, and a plain ASGI application for one method."""
+
+    name: str
+    app: Application
+    method: str = "POST"
 
 
 class Keys:
@@ -161,9 +166,10 @@ class Knocks:
 
 
 class Gate:
-    """The outermost application. `fast`: path -> (route name, plain ASGI application), each for POST alone.
+    """The outermost application. `fast` says which route serves a request without the framework, if one does.
 
-    `site` is what handlers find in the scope's state.
+    `site` is what handlers find in the scope's state, and `wire`, the connection below all that is wrapped around it:
+    for what is said so often that the wrapping counts, and ends nothing.
     """
 
     def __init__(
@@ -172,7 +178,7 @@ class Gate:
         keys: Keys,
         origins: Origins,
         sessions: Sessions,
-        fast: Mapping[str, FastRoute],
+        fast: Callable[[Scope], FastRoute | None],
         site: object,
         limits: Limits,
     ) -> None:
@@ -187,6 +193,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: a request or a WebSocket; the server is run without a lifespan."""
         scope["state"] = {}
+        wire = receive, send
         if scope["type"] == "websocket":
             send = _Upgrade(send)
         try:
@@ -194,7 +201,7 @@ class Gate:
         except TitanError as refusal:
             await _refuse(scope, send, refusal)
             return
-        scope["state"] = {"principal": principal, "site": self.site}
+        scope["state"] = {"principal": principal, "site": self.site, "wire": wire}
         if principal is None or not (principal.token_id or principal.fence):
             await self._serve(scope, receive, send)
             return
@@ -202,7 +209,7 @@ class Gate:
         await self.sessions.serve(self._serve, scope, receive, send, session, left_s)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self.fast.get(scope["path"]) if scope["type"] == "http" else None
+        route = self.fast(scope) if scope["type"] == "http" else None
         if route is None:
             await self.app(scope, receive, send)
         else:
@@ -249,6 +256,7 @@ class RoleCheck:
 
 
 def _count(scope: Scope, principal: Principal | None, route: str) -> None:
+    scope["state"]["route"] = route
     if principal is not None:
         scope["state"]["site"].rates.judge(principal.caller, principal.address, route)
 
@@ -270,7 +278,6 @@ def denied(principal: Principal | None, route: str) -> TitanError:
 async def _serve_fast(
     route: FastRoute, principal: Principal | None, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    name, app = route
     started = False
 
     async def watched(message: Message) -> None:
@@ -279,12 +286,16 @@ async def _serve_fast(
         await send(message)
 
     try:
-        if principal is None or not principal.may(name):
-            raise denied(principal, name)
-        if scope["method"] != "POST":
-            raise HttpError(405, f"this route does not have the method {scope['method']}: use POST")
-        _count(scope, principal, name)
-        await app(scope, receive, watched)
+        if principal is None or not principal.may(route.name):
+            raise denied(principal, route.name)
+        if scope["method"] != route.method:
+            raise HttpError(405, f"this route does not have the method {scope['method']}: use {route.method}")
+        _count(scope, principal, route.name)
+    except TitanError as refusal:
+        await _refuse(scope, send, refusal)
+        return
+    try:
+        await route.app(scope, receive, watched)
     except Exception as error:  # noqa: BLE001
         if not started:
             await send_problem(send, translate(error, request_id_of(scope)))

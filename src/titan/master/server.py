@@ -230,6 +230,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
         self.conn.fail = told  # type: ignore[method-assign]
 
+    def send_receive_event_to_app(self) -> None:
+        """Hand on a whole message. Reading stops when a second one waits: the library would stop and go at each."""
+        alone = self.queue.empty() and not self.read_paused
+        self.read_paused = self.read_paused or alone
+        super().send_receive_event_to_app()
+        self.read_paused = self.read_paused and not alone
+
     async def send(self, message: Any) -> None:
         """Send; a refusal in words is the end of the handshake, or an error would be logged for each."""
         await super().send(message)

@@ -5,6 +5,7 @@ may pass 2**53 (fences) travel as text. Fields are only ever added.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -21,7 +22,12 @@ def iso_time(wall_ms: int | None) -> str | None:
     if wall_ms is None:
         return None
     whole_s, rest_ms = divmod(wall_ms, 1000)
-    return f"{datetime.fromtimestamp(whole_s, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ms:03d}Z"
+    return f"{_iso_second(whole_s)}.{rest_ms:03d}Z"
+
+
+@lru_cache(1024)
+def _iso_second(wall_s: int) -> str:
+    return f"{datetime.fromtimestamp(wall_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class JobCounts(msgspec.Struct, frozen=True, gc=False):

@@ -26,10 +26,11 @@ class Frames:
 
     def __init__(self, socket: WebSocket[Any, Any, State]) -> None:
         self._socket = socket
+        self._receive, self._send = socket.scope["state"]["wire"]
 
     async def receive(self) -> bytes | None:
         """Return the next frame; None when the peer is gone. Raises LinkFault for text."""
-        message: Any = await self._socket.receive()
+        message: Any = await self._receive()
         if message["type"] != "websocket.receive":
             return None
         data: bytes | None = message.get("bytes")
@@ -39,7 +40,7 @@ class Frames:
 
     async def send(self, frame: bytes) -> None:
         """Send one frame; returns when the transport takes more."""
-        await self._socket.send({"type": "websocket.send", "bytes": frame, "text": None})
+        await self._send({"type": "websocket.send", "bytes": frame})
 
     async def close(self, code: int, reason: str) -> None:
         """Say goodbye."""

@@ -1,6 +1,7 @@
 """Runs: submit, list, look at, wait for, cancel, try again, extend."""
 
 import hashlib
+import re
 from functools import partial
 from typing import Annotated
 
@@ -21,9 +22,14 @@ from titan.master.api.site import (
     page_rows,
     principal_of,
     run_states,
+    site_of,
     trail,
+    trail_of,
     wait_s,
 )
+from titan.master.asgi import Receive, Scope, Send, answer
+from titan.master.auth import FastRoute
+from titan.master.bodies import JSON, content_type
 from titan.master.finding import find_run, must_own, run_in, run_now
 from titan.master.lending import asking
 from titan.master.retrying import check_size, opened, prepared
@@ -39,19 +45,16 @@ from titan.storage.queries import RunFilter
 from titan_sdk.errors import Invalid
 
 States = Annotated[str, QueryParameter(name="state")]  # `state` is a word of the framework's own
+_WAIT = re.compile(r"/api/v1/runs/([^/]+)/wait")
+_PLAIN_WAIT = re.compile(rb"(?:generation=([0-9]{1,9})&)?timeout_s=([0-9]{1,4}(?:\.[0-9]{1,20})?)")
 _RETRY = msgspec.json.Decoder(RetryBody)
 
 
 @post("/runs", name="runs.submit", opt={"body": SubmitBody, "lines": SubmitHeader, "status": (201, 200)})
 async def submit(request: Http) -> Response[Submitted]:
     """Submit a run: 201, or 200 with the first answer when the same Idempotency-Key submitted it before."""
-    engine, turns = engine_of(request), Turns()
-    key = idempotency_key(request.scope)
-    submission = await Receiver(request.scope, request.receive, engine.limits, turns).run()
-    answer, again = await accepting.submit(
-        engine, principal_of(request), submission, key, turns, partial(trail, request)
-    )
-    return Response(answer, status_code=200 if again else 201)
+    answered, again = await _submit(request.scope, request.receive)
+    return Response(answered, status_code=200 if again else 201)
 
 
 @get("/runs", name="runs.list")
@@ -98,24 +101,7 @@ async def wait(
     request: Http, run: FromPath[str], generation: FromQuery[int | None] = None, timeout_s: FromQuery[float] = 25.0
 ) -> RunWait:
     """Wait until a generation of a run (default: the current one) has ended, at most 25 s: then ask again."""
-    engine = engine_of(request)
-    left_s = deadline(wait_s(timeout_s, engine.limits))
-    row = await find_run(engine, run)
-    wanted = row.generation if generation is None else generation
-
-    def matters(news: News) -> bool:
-        return news.data["state"] in FINAL_RUN_STATES or news.data["generation"] > wanted
-
-    with engine.live.watch(("run", row.run_id), only=matters) as watch:
-        async with asking(engine, principal_of(request), row, request.receive) as ask:
-            while True:
-                row = run_now(engine, row.run_id)
-                over = _ended(row, wanted)
-                if over or not left_s():
-                    ask.final = over
-                    return RunWait(over, run_view(row))
-                ask.begin()
-                await watch.changed(left_s())
+    return await _wait(request.scope, request.receive, run, generation, timeout_s)
 
 
 @post("/runs/{run:str}/cancel", name="runs.cancel", status_code=200)
@@ -163,10 +149,10 @@ async def extend(request: Http, run: FromPath[str]) -> Response[Submitted]:
     row = await find_run(engine, run)
     await must_own(engine, principal_of(request), row)
     submission = await Receiver(request.scope, request.receive, engine.limits, turns).extension()
-    answer, again = await accepting.extend(
+    answered, again = await accepting.extend(
         engine, principal_of(request), row, submission, key, turns, trail(request, row.run_id)
     )
-    return Response(answer, status_code=200 if again else 201)
+    return Response(answered, status_code=200 if again else 201)
 
 
 @get("/runs/{run:str}/jobs", name="runs.jobs")
@@ -190,8 +176,62 @@ async def list_jobs(
     return JobList([job_view(row) for row in page.rows], page.next)
 
 
+async def _submit(scope: Scope, receive: Receive) -> tuple[Submitted, bool]:
+    engine, turns = site_of(scope).engine, Turns()
+    key = idempotency_key(scope)
+    submission = await Receiver(scope, receive, engine.limits, turns).run()
+    principal = scope["state"]["principal"]
+    return await accepting.submit(engine, principal, submission, key, turns, partial(trail_of, scope))
+
+
+async def _wait(scope: Scope, receive: Receive, run: str, generation: int | None, timeout_s: float) -> RunWait:
+    engine = site_of(scope).engine
+    left_s = deadline(wait_s(timeout_s, engine.limits))
+    row = await find_run(engine, run)
+    wanted = row.generation if generation is None else generation
+
+    def matters(news: News) -> bool:
+        return news.data["state"] in FINAL_RUN_STATES or news.data["generation"] > wanted
+
+    with engine.live.watch(("run", row.run_id), only=matters) as watch:
+        async with asking(engine, scope["state"]["principal"], row, receive) as ask:
+            while True:
+                row = run_now(engine, row.run_id)
+                over = _ended(row, wanted)
+                if over or not left_s():
+                    ask.final = over
+                    return RunWait(over, run_view(row))
+                ask.begin()
+                await watch.changed(left_s())
+
+
+async def _submit_fast(scope: Scope, receive: Receive, send: Send) -> None:
+    answered, again = await _submit(scope, receive)
+    await answer(send, answered, 200 if again else 201)
+
+
+async def _wait_fast(scope: Scope, receive: Receive, send: Send) -> None:
+    path, query = _WAIT.fullmatch(scope["path"]), _PLAIN_WAIT.fullmatch(scope["query_string"])
+    if path is None or query is None:
+        raise Invalid("this is not a plain wait")
+    generation = int(query[1]) if query[1] else None
+    await answer(send, await _wait(scope, receive, path[1], generation, float(query[2])))
+
+
 def _ended(row: RunRow, generation: int) -> bool:
     return row.generation > generation or (row.generation == generation and row.state in FINAL_RUN_STATES)
 
 
+def fast(scope: Scope) -> FastRoute | None:
+    """Return the route for what each small job costs, when it is asked as the SDK asks; the rest is not as urgent."""
+    path, method = scope["path"], scope["method"]
+    if method == "POST":
+        return _SUBMIT_FAST if path == "/api/v1/runs" and content_type(scope) == JSON else None
+    if method == "GET" and _WAIT.fullmatch(path) and _PLAIN_WAIT.fullmatch(scope["query_string"]):
+        return _WAIT_FAST
+    return None
+
+
+_SUBMIT_FAST = FastRoute("runs.submit", _submit_fast)
+_WAIT_FAST = FastRoute("runs.wait", _wait_fast, "GET")
 HANDLERS = [submit, list_runs, short_ids, get_run, wait, cancel, retry, extend, list_jobs]

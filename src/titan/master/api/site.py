@@ -75,9 +75,7 @@ def caller_run(request: Http) -> str | None:
 
 def audited(request: Http, what: str, *, if_done: bool = False) -> AppendAudit:
     """Return the row of the audit that tells of this request; commit it with what is done to `what`."""
-    who = principal_of(request)
-    route = request.route_handler.name or ""
-    return AppendAudit(engine_of(request).clock().wall_ms, who.actor, who.role, route, what, who.address, if_done)
+    return _audited(request.scope, what, if_done)
 
 
 def trail(request: Http, what: str, *, if_done: bool = False) -> tuple[AppendAudit, ...]:
@@ -85,7 +83,19 @@ def trail(request: Http, what: str, *, if_done: bool = False) -> tuple[AppendAud
 
     With `if_done`: nothing either when the operation before it is refused or a resend.
     """
-    return () if principal_of(request).role is Role.JOB else (audited(request, what, if_done=if_done),)
+    return trail_of(request.scope, what, if_done=if_done)
+
+
+def trail_of(scope: Scope, what: str, *, if_done: bool = False) -> tuple[AppendAudit, ...]:
+    """The same for a request that the framework does not know."""
+    return () if scope["state"]["principal"].role is Role.JOB else (_audited(scope, what, if_done),)
+
+
+def _audited(scope: Scope, what: str, if_done: bool) -> AppendAudit:
+    state = scope["state"]
+    who: Principal = state["principal"]
+    now_ms = site_of(scope).engine.clock().wall_ms
+    return AppendAudit(now_ms, who.actor, who.role, state["route"], what, who.address, if_done)
 
 
 def idempotency_key(scope: Scope) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from titan.master.api.site import Site, idempotency_key, page_rows, site_of
-from titan.master.asgi import Receive, Scope, Send
+from titan.master.asgi import Receive, Scope, Send, answer
 from titan.master.auth import FastRoute
 from titan.master.bodies import JSON, decode, read_body, require_type
 from titan.master.claims import KEEP_MS
@@ -64,7 +64,6 @@ from titan_sdk.errors import Invalid
 
 B = TypeVar("B")
 Act = Callable[["Call", B], Awaitable[object]]
-_ENCODER = msgspec.json.Encoder()
 _PUT_DONE = StorePutAnswer()
 _READS = (Get, SetMembers)
 
@@ -91,13 +90,10 @@ def _route(name: str, kind: type[B], act: Act[B]) -> tuple[str, FastRoute]:
         limits = site.engine.limits
         body = await read_body(scope, receive, limits, name)
         require_type(scope, JSON)
-        answer = _ENCODER.encode(await act(Call(site, scope, body), decode(decoder, body, limits)))
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer, "more_body": False})
+        await answer(send, await act(Call(site, scope, body), decode(decoder, body, limits)))
 
     word = name.removeprefix("store.")
-    return f"/api/v1/store/{word}", (f"store.{word}", application)
+    return f"/api/v1/store/{word}", FastRoute(f"store.{word}", application)
 
 
 async def _get(call: Call, body: Get) -> StoreValue:
