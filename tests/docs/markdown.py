@@ -1,6 +1,7 @@
 """The documentation as data: the pages that git tracks, their blocks, code between backquotes, links, headings."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -37,8 +38,9 @@ class Command(NamedTuple):
 
 def pages() -> list[str]:
     """Return the paths of all Markdown files that git tracks."""
-    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:  # a copy without its history
+    command = ["git", "ls-files", "*.md"] if shutil.which("git") else ["false"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:  # a copy without its history, or a machine without git
         found = (path.relative_to(ROOT) for path in ROOT.rglob("*.md"))
         return sorted(str(path) for path in found if not any(part.startswith(".") for part in path.parts))
     return [path for path in listed.stdout.splitlines() if (ROOT / path).exists()]

@@ -1,6 +1,7 @@
 """What stands between backquotes is there: commands and their options, variables, files, tests, calls."""
 
 import ast
+import importlib.util
 import inspect
 import re
 import shlex
@@ -95,6 +96,16 @@ def test_every_word_of_dev_is_one() -> None:
 def test_every_option_in_the_tables_of_the_suites_is_one() -> None:
     campaigns = unlike(lambda span: is_word_of_dev(f"./dev kill {span}"), r"--(?!ci|long|seed|processes|write)")
     assert [each for each in campaigns if each.startswith("docs/suites.md")] == []
+
+
+def is_module(line: str) -> bool:
+    name = line.partition(" -m ")[2].split()[0]
+    return importlib.util.find_spec(name) is not None
+
+
+def test_every_module_that_is_run_is_there() -> None:
+    assert unlike(is_module, r"\S*python -m ") == []
+    assert not is_module("python -m tests.nowhere")
 
 
 def test_every_variable_is_read_somewhere() -> None:
