@@ -94,9 +94,9 @@ def revoke(out: Output, *, names: tuple[str, ...]) -> None:
 
 def _id_of(name: str, tokens: list[Document]) -> str:
     """Return the id of the token that `name` means: an id, or what one living token alone is called."""
-    if any(token["id"] == name for token in tokens):
+    if any(row["id"] == name for row in tokens):
         return name
-    named = [token for token in tokens if token["name"] == name and token["state"] == "living"]
+    named = [row for row in tokens if row["name"] == name and row["state"] == "living"]
     if len(named) > 1:
         told = [f"{it['id']}, {it['role']}, made {it['created_at']} by {it['created_by']}" for it in named]
         problems = [{"code": "conflict", "message": text} for text in told]
