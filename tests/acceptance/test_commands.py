@@ -106,6 +106,27 @@ class TestRun:
         (tmp_path / "abort.py").write_text("import os\nos.abort()\n")
         assert cluster.titan("run", "abort.py", cwd=tmp_path).returncode == 128 + signal.SIGABRT
 
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            ("--retries 2 args.py --epochs 3", "--: titan run args.py -- --epochs ..."),
+            ("args.py -x", "--: titan run args.py -- -x ..."),
+            ("-x 1 args.py", "No such option '-x'.\n"),
+        ],
+    )
+    def test_an_option_of_the_script_is_told_apart_from_ours(
+        self, cluster: Cluster, tmp_path: Path, words: str, said: str
+    ) -> None:
+        (tmp_path / "args.py").write_text("")
+        refused = cluster.titan("run", *words.split(), cwd=tmp_path)
+        assert refused.returncode == 125
+        assert said in refused.stderr.decode()
+
+    def test_a_timeout_is_said_at_the_end(self, cluster: Cluster, tmp_path: Path) -> None:
+        (tmp_path / "hang.py").write_text("import time\nwhile True:\n    time.sleep(60)\n")
+        done = cluster.titan("run", "hang.py", "--timeout", "0.2", cwd=tmp_path)
+        assert re.search(f"{ID} FAILED after {TIME}: timeout, exit 143\\. ", done.stderr.decode()), done.stderr
+
     def test_every_try_is_shown(self, cluster: Cluster, tmp_path: Path) -> None:
         (tmp_path / "third.py").write_text(
             "import os\ntried = int(os.environ['TITAN_ATTEMPT'])\nprint('try', tried)\nraise SystemExit(tried < 3)\n"
@@ -118,7 +139,7 @@ class TestRun:
 
     def test_options_reach_the_job(self, cluster: Cluster, client: TitanClient, tmp_path: Path) -> None:
         (tmp_path / "any name.py").write_text("import os\nprint(os.environ['COLOUR'])\n")
-        options = ["--env", "COLOUR=blue=green", "--priority", "7", "--retries", "2", "--timeout", "30"]
+        options = ["-e", "COLOUR=blue=green", "--priority", "7", "--retries", "2", "--timeout", "30"]
         done = cluster.titan("run", "any name.py", *options, "--agent-run", "tuesday", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (0, b"blue=green\n")
         found = client.lookup("any-name")
@@ -237,7 +258,7 @@ class TestLooking:
         runs = document(cluster.titan("ps", "--json", "--name", "fan of three"))["runs"]
         assert runs[0]["state"] == "FAILED"
         line = cluster.titan("ps", "--limit", "1", "--state", "failed", "--name", "fan").stdout.decode()
-        assert re.fullmatch(f"{ID}  FAILED  1/3  {TIME}  fan of three\n", line)
+        assert re.fullmatch(f"{ID}  FAILED  1/3  {TIME}  [0-9]+ (s|min) ago  fan of three\n", line)
         assert cluster.titan("ps", "-q", "--name", "fan of three").stdout.decode().split()[0] == fan
         jobs = document(cluster.titan("ps", fan, "--json", "--state", "failed"))["jobs"]
         assert [job["id"] for job in jobs] == ["bad"]
@@ -251,6 +272,11 @@ class TestLooking:
         pages = [[job["id"] for job in page["jobs"]] for page in (first, second)]
         assert (pages, second["next"]) == ([["good", "bad"], ["after"]], None)
         assert b"add --next" in cluster.titan("ps", fan, "--limit", "2").stderr
+
+    def test_logs_of_several_jobs_names_those_that_failed(self, cluster: Cluster, fan: str) -> None:
+        refused = cluster.titan("logs", fan)
+        assert refused.returncode == 6
+        assert re.search(f"\nNext: titan logs {ID}/bad, which failed\n", refused.stderr.decode()), refused.stderr
 
     def test_wait_tells_the_end_by_its_exit_code(self, cluster: Cluster, fan: str, tmp_path: Path, gate: Gate) -> None:
         codes = [cluster.titan("wait", name).returncode for name in (fan, f"{fan}/good", f"{fan}/bad", f"{fan}/after")]
@@ -371,7 +397,7 @@ class TestTerminal:
     def test_tables_have_a_header_and_colour_for_people(self, cluster: Cluster, client: TitanClient) -> None:
         client.submit_job(TitanJob("fine", "fine.py", script_content="")).wait(WAIT_S)
         header, row, *_ = self.on_terminal(cluster, "ps", "--limit", "1").splitlines()
-        assert header.split() == ["RUN", "STATE", "DONE", "TIME", "NAME"]
+        assert header.split() == ["RUN", "STATE", "DONE", "TIME", "SUBMITTED", "NAME"]
         assert "\x1b[32mCOMPLETED\x1b[0m" in row
         assert "\x1b" not in self.on_terminal(cluster, "ps", "--limit", "1", NO_COLOR="1")
 

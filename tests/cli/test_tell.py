@@ -2,7 +2,24 @@
 
 import pytest
 
-from titan.cli.tell import why
+from titan.cli.tell import ago, why
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3_599, "59 min"),
+        (3_600, "1 h"),
+        (172_799, "47 h"),
+        (172_800, "2 d"),
+        (9e6, "104 d"),
+    ],
+)
+def test_the_past_is_told_as_coarsely_as_it_is_remembered(seconds: float, said: str) -> None:
+    assert ago(seconds) == said
 
 
 @pytest.mark.parametrize(

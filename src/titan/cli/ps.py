@@ -47,7 +47,10 @@ def command(
         for found in page["runs"]:
             out.line(found["id"])
     else:
-        out.table(("RUN", "STATE", "DONE", "TIME", "NAME"), run_rows(master.short_ids(page["runs"]), page["runs"]))
+        out.table(
+            ("RUN", "STATE", "DONE", "TIME", "SUBMITTED", "NAME"),
+            run_rows(master.short_ids(page["runs"]), page["runs"]),
+        )
         if not page["runs"]:
             out.talk("no runs" + (" like that" if state or name or agent_run else " yet: titan run hello.py"))
         _say_more(out, page["next"])

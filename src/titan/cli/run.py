@@ -14,7 +14,7 @@ from titan.cli.interrupted import interrupted
 from titan.cli.logs import follow_json
 from titan.cli.options import common
 from titan.cli.output import Output, closing_s, spoken_s
-from titan.cli.tell import between_s
+from titan.cli.tell import between_s, cause
 from titan.model.spec import GENERAL
 from titan_sdk import TitanJob
 from titan_sdk.scripts import PIPELINE_SUFFIXES
@@ -33,9 +33,11 @@ class RunCommand(click.Command):
             return super().parse_args(ctx, list(args))
         except click.exceptions.NoSuchOption as error:
             before = args[: args.index("--")] if "--" in args else args
-            scripts = [word for word in before if not word.startswith("-")]
-            if not scripts:
-                raise
+            at = next((n for n, word in enumerate(before) if word.startswith(error.option_name)), len(before))
+            files = [word for word in before if os.path.isfile(word)]
+            scripts = files or [word for word in before if not word.startswith("-")]
+            if not scripts or before.index(scripts[0]) > at:
+                raise  # it stands before the script, so it was meant for us
             raise click.UsageError(
                 f"No such option {error.option_name!r}. The script's own arguments go behind --: "
                 f"titan run {scripts[0]} -- {error.option_name} ...",
@@ -58,7 +60,9 @@ class RunCommand(click.Command):
     "--retries", type=int, metavar="N", default=0, show_default=True, help="How often a failure is tried again."
 )
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="How long one attempt may run.")
-@click.option("--env", "variables", metavar="NAME=VALUE", multiple=True, help="A variable for the script; repeatable.")
+@click.option(
+    "-e", "--env", "variables", metavar="NAME=VALUE", multiple=True, help="A variable for the script; repeatable."
+)
 @click.option("--agent-run", "agent_run_id", metavar="ID", help="The agent run it belongs to.")
 @click.option(
     "-f/-d", "--follow/--detach", "following", default=None, help="Stay until it has ended (default), or not."
@@ -160,8 +164,9 @@ def _closing(master: Master, named: Named, job: Document) -> str:
         queued_s = between_s(job["ready_at"], last["granted_at"]) or 0.0
         started_s = between_s(last["granted_at"], last["started_at"]) or 0.0
         return f"{named.label} COMPLETED in {took} (queued {spoken_s(queued_s)}, started in {spoken_s(started_s)})"
-    code = "" if job["exit_code"] is None else f": exit {job['exit_code']}"
-    return f"{named.label} {job['state']} after {took}{code}.   whole log: titan logs {named.label}"
+    parts = [cause(job), "" if job["exit_code"] is None else f"exit {job['exit_code']}"]
+    told = ", ".join(part for part in parts if part)
+    return f"{named.label} {job['state']} after {took}{': ' * bool(told)}{told}.   whole log: titan logs {named.label}"
 
 
 def _exit_of(job: Document) -> int:

@@ -22,6 +22,14 @@ def spoken(start: str | None, end: str | None) -> str:
     return "" if seconds is None else spoken_s(seconds)
 
 
+def ago(seconds: float) -> str:
+    """Return how long something is past, as coarse as one remembers it: ``8 s``, ``12 min``, ``9 h``, ``3 d``."""
+    for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit_s * (2 if unit == "d" else 1):
+            return f"{int(seconds // unit_s)} {unit}"
+    return f"{int(seconds)} s"
+
+
 def say(out: Output, named: Named) -> None:
     """Print one line about a run or a job."""
     if named.job is None or named.whole_run:
@@ -75,10 +83,14 @@ def ending(job: Document, states: Mapping[str, str]) -> str:
     attempt = f"attempt {job['attempt']}" + (f" of {allowed}" if job["attempt"] <= allowed else "")
     if job["state"] in ("FAILED", "DEAD"):
         code = "" if job["exit_code"] is None else f"exit {job['exit_code']}"
-        cause = "" if job["reason"] == "EXIT_CODE" else job["reason"].lower().replace("_", " ")
         worker = f"worker {job['worker']}" if job["worker"] else ""
-        return ", ".join(part for part in (cause, code, attempt, worker) if part)
+        return ", ".join(part for part in (cause(job), code, attempt, worker) if part)
     return attempt if job["attempt"] > 1 else ""
+
+
+def cause(job: Document) -> str:
+    """Return in words why a job ended; "" where its exit code says all."""
+    return "" if job["reason"] in ("EXIT_CODE", "CANCEL_REQUESTED") else job["reason"].lower().replace("_", " ")
 
 
 def job_rows(jobs: Iterable[Document]) -> list[tuple[str, str, str, str]]:
@@ -86,14 +98,15 @@ def job_rows(jobs: Iterable[Document]) -> list[tuple[str, str, str, str]]:
     return [(job["id"], job["state"], spoken(job["started_at"], job["ended_at"]), why(job)) for job in jobs]
 
 
-def run_rows(short_ids: Iterable[str], runs: Iterable[Document]) -> list[tuple[str, str, str, str, str]]:
-    """Return the cells of a table of runs: id, state, jobs done, time, name."""
+def run_rows(short_ids: Iterable[str], runs: Iterable[Document]) -> list[tuple[str, ...]]:
+    """Return the cells of a table of runs: id, state, jobs done, time, when it was submitted, name."""
     return [
         (
             label,
             run["state"],
             f"{run['jobs']['completed']}/{run['jobs']['total']}",
             spoken(run["started_at"], run["ended_at"]),
+            f"{ago(between_s(run['created_at'], None) or 0.0)} ago",
             run["name"],
         )
         for label, run in zip(short_ids, runs, strict=True)
