@@ -39,6 +39,8 @@ class Inbox:
         """Return the next whole order, None when there is none yet. The one before is overwritten by this."""
         self._wipe(self._begin, self._next)
         self._begin = self._next
+        if self._begin == self._end:
+            return None
         size = whole_bytes(self._room[self._begin : self._end])
         if not size:
             return None
