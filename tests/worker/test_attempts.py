@@ -212,6 +212,30 @@ def test_an_end_is_told_after_its_log_and_before_the_clean_up(monkeypatch: pytes
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["1"]
 
 
+def test_a_start_is_said_at_once_unless_others_wait_for_a_slot_then_it_goes_with_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(attempts_module, "START_WAIT_S", 3_600)
+
+    async def story(here: Bench) -> None:
+        here.grant(1)
+        here.changed.clear()
+        here.report(frames.STARTED, 1, a=4242)
+        assert here.changed.is_set()
+        assert (await here.next(Started)).fence == 1
+        for fence in (2, 3):
+            here.grant(fence)
+        here.changed.clear()
+        here.report(frames.STARTED, 2, a=4243)
+        assert not here.changed.is_set()
+        here.report(frames.ENDED, 1)
+        await here.changed.wait()
+        assert (await here.next(Ended)).fence == 1
+        assert [message.fence for message in here.sent if isinstance(message, Started)] == [2]
+
+    bench(monkeypatch, tmp_path, story)
+
+
 def test_the_record_of_a_job_that_is_silent_for_long_stays_small(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
