@@ -107,7 +107,7 @@ def bare_gate(limits: Limits | None = None) -> Gate:
 
     sessions = Sessions()
     keys = Keys(TOKEN, Book(sessions, lambda: 0), NoAttempts())
-    return Gate(app, keys, Origins(()), sessions, {}, None, limits or Limits())
+    return Gate(app, keys, Origins(()), sessions, lambda _: None, None, limits or Limits())
 
 
 def scope(token: str | None, address: str = "127.0.0.1") -> dict[str, Any]:
