@@ -29,7 +29,9 @@ class Launcher:
         self.order(Renewed(boot_ms()))
 
     def order(self, order: frames.Order, descriptor: int | None = None) -> None:
-        socket.send_fds(self.socket, [frames.encode_order(order)], [] if descriptor is None else [descriptor])
+        data = frames.encode_order(order)
+        sent = socket.send_fds(self.socket, [data], [] if descriptor is None else [descriptor])
+        self.socket.sendall(data[sent:])
 
     def start(self, fence: int, script: str, **margins: int) -> int:
         """Start a Python script and return the read end of its pipe."""

@@ -91,6 +91,7 @@ class Spawner:
             given = order.given()
             os.chdir(given.cwd())
             given.add(b"TITAN_MAIN_PID=%d" % os.getpid())  # children cannot take themselves for the main process
+            stage = STAGE_EXEC
             if order.warm and self._server is not None:
                 self._server.place.show(given)
                 reset_signals(self._handlers)
@@ -99,7 +100,6 @@ class Spawner:
                 for number in self._ignored:
                     _signal.signal(number, _signal.SIG_DFL)
                 _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-                stage = STAGE_EXEC
                 words = given.argv()
                 os.execve(words[0], words, given.env())  # noqa: S606 - running programs is what it is for
         except OSError as error:
