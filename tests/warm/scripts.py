@@ -411,6 +411,10 @@ STANDARD = {
     "code of C": (
         "import ctypes\nprint(ctypes.CDLL(None).getpid() == os.getpid(), ctypes.pythonapi.Py_IsInitialized())"
     ),
+    "types of C": (
+        "import ctypes\nc = ctypes.CDLL(None)\nprint(c.prctl.argtypes, c.mmap.restype, ctypes.get_errno(), "
+        "ctypes.pythonapi.PyRun_FileExFlags.argtypes, ctypes.pythonapi.PyRun_FileExFlags.restype)"
+    ),
     "getenv of C": (
         "import ctypes\nc = ctypes.CDLL(None)\nc.getenv.restype = ctypes.c_char_p\nos.environ['MINE'] = 'v'\n"
         "print(c.getenv(b'MINE'), c.getenv(b'TITAN_FENCE') == os.environb[b'TITAN_FENCE'], c.getenv(b'NOT_THERE'))"

@@ -33,7 +33,8 @@ _libc.fopen.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
 _realpath, _syscall = _libc.realpath, _libc.syscall
 _realpath.restype = ctypes.c_void_p
 _real = ctypes.create_string_buffer(os.pathconf("/", "PC_PATH_MAX") + 1)
-_run_file = ctypes.pythonapi.PyRun_FileExFlags
+_python = ctypes.PyDLL(None)  # not `ctypes.pythonapi`: what is said there of types, a script would find
+_run_file = _python.PyRun_FileExFlags
 _run_file.restype = ctypes.py_object
 _run_file.argtypes = (
     ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object, ctypes.c_int, ctypes.c_void_p
@@ -318,7 +319,7 @@ def finish(code: int, server: Server) -> int:
     if code != INTERRUPTED and len(sys._current_frames()) > 1:
         # Daemon threads must not see what follows; only the interpreter's own shutdown can hold them.
         gc.unfreeze()
-        ctypes.pythonapi.Py_Exit(code & 0xFF)
+        _python.Py_Exit(code & 0xFF)
     atexit._run_exitfuncs()
     flushed = _flush_streams()
     sys.last_type = sys.last_value = sys.last_traceback = None
