@@ -49,6 +49,7 @@ ACK_WAIT_S = 2.0
 SWEEP_EVERY_S = 3600.0
 TEND_EVERY_S = 5.0
 SUFFIX_BYTES = 2
+SUFFIX = re.compile(r"-[0-9a-f]{4}")
 
 
 class NameTaken(Exception):
@@ -124,10 +125,9 @@ def take_other_name(home: Path, name: Name) -> Name:
 
 
 def _suffixed(home: Path, base: str) -> list[str]:
-    pattern = re.compile(re.escape(base) + f"-[0-9a-f]{{{2 * SUFFIX_BYTES}}}")
     # With one that is on its way too: the answer to its enrolment may have been lost.
     found = {path.parent.name for path in (home / "workers").glob(f"{glob.escape(base)}-*/credential*")}
-    return sorted(name for name in found if pattern.fullmatch(name))
+    return sorted(name for name in found if SUFFIX.fullmatch(name.removeprefix(base)))
 
 
 class Worker:
