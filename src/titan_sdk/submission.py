@@ -34,6 +34,7 @@ CHUNK_BYTES = 64 * 1024
 NEIGHBOURS_MAX = 1_000
 NAME_CHARS_MAX = 60
 _NOWHERE = "mend the name, or upload_file() puts it there"
+_NOWHERE_IN_JOB = "a job's folder has its own script alone: give script_content=, or upload_file() it before"
 BROKEN: list[dict[str, str]] = [{}]
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -106,7 +107,8 @@ class Submission:
         return kind(
             found[0]["message"] if len(found) == 1 else f"the submission has {len(found)} problems; nothing was run",
             code=found[0].get("code") if len(found) == 1 else None,
-            hint=(error.hint if error else "") or (_NOWHERE if kind is FileMissing else ""),
+            hint=(error.hint if error else "")
+            or ((_NOWHERE_IN_JOB if "TITAN_JOB_ID" in os.environ else _NOWHERE) if kind is FileMissing else ""),
             problems=found,
             request_id=error.request_id if error else "",
         )

@@ -260,6 +260,9 @@ class TestLooking:
         line = cluster.titan("ps", "--limit", "1", "--state", "failed", "--name", "fan").stdout.decode()
         assert re.fullmatch(f"{ID}  FAILED  1/3  {TIME}  [0-9]+ (s|min) ago  fan of three\n", line)
         assert cluster.titan("ps", "-q", "--name", "fan of three").stdout.decode().split()[0] == fan
+        for known_as in (fan[:8], f"{fan[:8]}/bad", "fan of three"):
+            assert cluster.titan("ps", "-q", "--agent-run", known_as).stdout.decode() == f"{fan}\n", known_as
+        assert cluster.titan("ps", "-q", "--agent-run", "nobody's").stdout == b""
         jobs = document(cluster.titan("ps", fan, "--json", "--state", "failed"))["jobs"]
         assert [job["id"] for job in jobs] == ["bad"]
         assert cluster.titan("ps", fan, "-q").stdout.decode().split() == [
@@ -301,7 +304,7 @@ class TestLooking:
         assert [each["reason"] for each in both] == ["NO_WORKER_WITH_CAPABILITY", "PARENTS_UNFINISHED"]
         lines = cluster.titan("explain", run.id).stdout.decode()
         assert "needs   QUEUED   NO_WORKER_WITH_CAPABILITY: " in lines
-        assert "titan worker --join URL --capability TAG" in lines
+        assert f"titan worker --join {cluster.url} --capability QUANTUM\n" in lines
         assert cluster.titan("cancel", f"{run.id}/needs").returncode == 0
         assert run.wait(WAIT_S).status == "CANCELLED"
 

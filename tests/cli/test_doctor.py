@@ -10,6 +10,8 @@ from tests.cli.test_overview import look
 from titan.cli import doctor
 from titan.cli.doctor import BAD, GOOD, WARN, Check
 
+URL = "https://192.0.2.7:9090"
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
@@ -70,7 +72,7 @@ def test_a_master_with_troubles_is_told_of_each() -> None:
         {**queue, "reason": "NO_WORKER_WITH_CAPABILITY", "message": "no connected worker offers GPU"}
         for queue in look()["waiting"]
     ]
-    told = list(doctor._of(sick))
+    told = list(doctor._of(sick, URL))
     assert [(check.name, check.state) for check in told] == [
         ("master", WARN), ("clock", WARN), ("workers", BAD), ("worker", WARN), ("worker", WARN), ("queue", WARN),
     ]  # fmt: skip
@@ -78,7 +80,7 @@ def test_a_master_with_troubles_is_told_of_each() -> None:
 
 
 def test_a_busy_queue_is_no_trouble() -> None:
-    assert [check.name for check in doctor._of({**overview(), "waiting": look()["waiting"]})] == [
+    assert [check.name for check in doctor._of({**overview(), "waiting": look()["waiting"]}, URL)] == [
         "master",
         "clock",
         "workers",

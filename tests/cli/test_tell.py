@@ -2,7 +2,17 @@
 
 import pytest
 
-from titan.cli.tell import ago, why
+from titan.cli.tell import ago, remedy, why
+from titan.core import reasons
+
+
+def test_what_helps_can_be_pasted() -> None:
+    lacking = {"remedy": reasons.REMEDIES[reasons.WAIT_CAPABILITY], "requirement": ["BIG", "GENERAL", "GPU"]}
+    line = "start a worker that offers it: titan worker --join https://192.0.2.7:9090 --capability BIG GPU"
+    assert remedy(lacking, "https://192.0.2.7:9090") == line
+    in_details = {"remedy": lacking["remedy"], "details": {"requirement": lacking["requirement"]}}
+    assert remedy(in_details, "https://192.0.2.7:9090") == line
+    assert remedy({"remedy": "nothing to do", "details": {}}, "https://192.0.2.7:9090") == "nothing to do"
 
 
 @pytest.mark.parametrize(

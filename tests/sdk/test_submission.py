@@ -273,6 +273,14 @@ def test_one_error_lists_what_both_sides_found(connect: Connect) -> None:
     assert "Expected" not in text
 
 
+def test_a_job_is_told_how_it_comes_to_a_file(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = [{"code": "file_not_found", "message": "no file", "job_id": "a", "field": "filename"}]
+    monkeypatch.setenv("TITAN_JOB_ID", "parent")
+    with Double(refusal(Invalid("one", problems=theirs))) as master, pytest.raises(FileMissing) as caught:
+        connect(url=master.url).submit_job(TitanJob("a", "nowhere.py"))
+    assert "script_content=" in caught.value.hint
+
+
 def test_one_problem_is_the_message(connect: Connect) -> None:
     theirs = [{"code": "too_large", "message": "args take 200000 bytes", "job_id": "a", "field": "args"}]
     error = Invalid("one", code="too_large", problems=theirs, hint="use a file")

@@ -113,10 +113,10 @@ class MasterDouble:
         self.wait(lambda: self._sockets, "a worker to be connected")
         self._run(self._send_raw(data))
 
-    def disconnect(self, code: int) -> None:
-        """Close the worker's link with a code."""
+    def disconnect(self, code: int, reason: str = "") -> None:
+        """Close the worker's link with a code and a reason in words."""
         self.wait(lambda: self._sockets, "a worker to be connected")
-        self._run(self._disconnect(code))
+        self._run(self._disconnect(code, reason))
 
     def add_blob(self, content: bytes | str) -> str:
         data = content.encode() if isinstance(content, str) else content
@@ -235,11 +235,11 @@ class MasterDouble:
         for socket in list(self._sockets):
             await socket.send(data)
 
-    async def _disconnect(self, code: int) -> None:
+    async def _disconnect(self, code: int, reason: str) -> None:
         sockets = list(self._sockets)
         self._sockets.clear()
         for socket in sockets:
-            await socket.close(code)
+            await socket.close(code, reason)
 
     async def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         self._connections.add(connection)

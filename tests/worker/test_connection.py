@@ -120,12 +120,12 @@ def test_what_is_said_in_one_turn_is_one_frame(master: MasterDouble, tmp_path: P
 def test_a_connection_that_comes_and_goes_is_told_once_each_time(master: MasterDouble, tmp_path: Path) -> None:
     async def story(side: Side) -> None:
         for count in (2, 3):
-            await asyncio.to_thread(master.disconnect, CLOSE_STOPPING)
+            await asyncio.to_thread(master.disconnect, CLOSE_STOPPING, "the Master is stopping")
             await asyncio.to_thread(master.wait_hellos, count)
 
     side = connected(master.url, tmp_path, story)
     connected_line = f"connected to {master.url}"
-    lost_line = f"{master.url}: received 1012 (service restart); then sent 1012 (service restart); trying again"
+    lost_line = f"{master.url}: the Master is stopping; trying again"
     assert side.said[:5] == [connected_line, lost_line, connected_line, lost_line, connected_line][: len(side.said)]
     assert len(side.said) >= 4
 

@@ -19,6 +19,7 @@ from titan.cli.ask import Document, Master
 from titan.cli.exits import Exit, exit_of_error
 from titan.cli.options import common
 from titan.cli.output import Output, colour_wanted, plural
+from titan.cli.tell import remedy
 from titan_sdk.discovery import Finder, home_folder
 from titan_sdk.errors import TitanError
 
@@ -147,10 +148,10 @@ def _master() -> Iterator[Check]:
         name = "access" if exit_of_error(error) == Exit.DENIED else "master"
         yield Check(name, BAD, error.message, error.hint or "titan up starts one here")
         return
-    yield from _of(overview)
+    yield from _of(overview, endpoint.url)
 
 
-def _of(overview: Document) -> Iterator[Check]:
+def _of(overview: Document, url: str) -> Iterator[Check]:
     stats = overview["stats"]
     state = GOOD if stats["version"] == __version__ else WARN
     found = f"Titan {stats['version']} answers, {plural(stats['runs_living'], 'run')} under way"
@@ -175,4 +176,4 @@ def _of(overview: Document) -> Iterator[Check]:
     for queue in overview["waiting"]:
         if queue["reason"] in ("NO_WORKER_WITH_CAPABILITY", "WORKERS_DRAINING", "PINNED_WORKER_AWAY"):
             waiting = f"{plural(queue['jobs'], 'job')} for {', '.join(queue['requirement'])}: {queue['message']}"
-            yield Check("queue", WARN, waiting, queue["remedy"])
+            yield Check("queue", WARN, waiting, remedy(queue, url))

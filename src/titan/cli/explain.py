@@ -5,6 +5,7 @@ import click
 from titan.cli.ask import Document, Master, Named
 from titan.cli.options import common
 from titan.cli.output import Output, plural
+from titan.cli.tell import remedy
 
 JOBS_MAX = 20
 OVER = {"COMPLETED", "CANCELLED"}
@@ -30,18 +31,18 @@ def command(out: Output, *, name: str) -> None:
         out.document(told[0] if named.job is not None else {"explanations": told, "more": more})
         return
     for explanation in told:
-        _tell(out, named, explanation)
+        _tell(out, named, explanation, master.url)
     if not told:
         out.talk(f"nothing of {named.label} waits: it is {named.run['state']}")
     if more:
         out.talk(f"and {plural(more, 'job')} more")
 
 
-def _tell(out: Output, named: Named, explanation: Document) -> None:
+def _tell(out: Output, named: Named, explanation: Document, url: str) -> None:
     label = f"{named.short}/{explanation['job_id']}"
     if out.quiet:
         out.line(label)
         return
     out.line(f"{label}   {out.state(explanation['state'])}   {explanation['reason']}: {explanation['message']}")
     if explanation["remedy"]:
-        out.line(f"  {explanation['remedy']}")
+        out.line(f"  {remedy(explanation, url)}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from titan.cli.ask import WAIT_S, Document, Master
+from titan.cli.tell import remedy
 from titan.model.states import FINAL_JOB_STATES, JobState
 
 MOMENT_S = 2.0
@@ -46,4 +47,4 @@ def _follow_attempt(master: Master, job: Document, attempt: int, write: Write, s
 def _say_why(master: Master, job: Document, say: Say) -> None:
     found = master.explain(f"{job['run_id']}/{job['id']}")
     if found["state"] not in (JobState.ASSIGNED, JobState.RUNNING) and found["state"] not in FINAL_JOB_STATES:
-        say(f"{found['state']}: {found['message']}\n  {found['remedy']}")
+        say(f"{found['state']}: {found['message']}\n  {remedy(found, master.url)}")

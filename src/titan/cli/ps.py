@@ -2,11 +2,12 @@
 
 import click
 
-from titan.cli.ask import Master
+from titan.cli.ask import Document, Master
 from titan.cli.options import common
 from titan.cli.output import Output
 from titan.cli.tell import job_rows, run_rows
 from titan.model.states import JobState, RunState
+from titan_sdk.errors import Conflict, NotFound
 
 RUN_STATES = [state.value for state in RunState if state is not RunState.STAGED]
 JOB_STATES = [*(state.value for state in JobState), "PENDING"]
@@ -16,7 +17,12 @@ JOB_STATES = [*(state.value for state in JobState), "PENDING"]
 @click.argument("run", required=False)
 @click.option("--state", metavar="STATE", help="Only those in this state; of jobs also PENDING: not started.")
 @click.option("--name", metavar="TEXT", help="Only runs with this in their name.")
-@click.option("--agent-run", "agent_run", metavar="ID", help="Only runs of this agent run.")
+@click.option(
+    "--agent-run",
+    "agent_run",
+    metavar="ID",
+    help="Only runs of this agent run, or of the one a run is of: with all below it.",
+)
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most so many."
 )
@@ -40,7 +46,10 @@ def command(
         return
     state = _state(state, RUN_STATES, "run")
     master = Master()
-    page = master.page("runs", state=state, name=name, agent_run_id=agent_run, limit=limit, before=cursor)
+    query: Document = {"state": state, "name": name, "limit": limit, "before": cursor}
+    page = master.page("runs", agent_run_id=agent_run, **query)
+    if agent_run and not page["runs"]:
+        page = master.page("runs", agent_run_id=_agent_run_of(master, agent_run), **query)
     if out.as_json:
         out.document(page)
     elif out.quiet:
@@ -54,6 +63,14 @@ def command(
         if not page["runs"]:
             out.talk("no runs" + (" like that" if state or name or agent_run else " yet: titan run hello.py"))
         _say_more(out, page["next"])
+
+
+def _agent_run_of(master: Master, text: str) -> str:
+    """Return the agent run of the run that `text` names; `text` itself when it names none."""
+    try:
+        return str(master.lookup(text)["run"]["agent_run_id"])
+    except (NotFound, Conflict):
+        return text
 
 
 def _state(word: str | None, states: list[str], noun: str) -> str | None:

@@ -10,7 +10,7 @@ from titan.cli.follow_run import follow_run
 from titan.cli.interrupted import detached
 from titan.cli.options import common
 from titan.cli.output import Output, plural, spoken_s
-from titan.cli.tell import between_s, ending, say, spoken
+from titan.cli.tell import between_s, ending, remedy, say, spoken
 
 ROWS_MAX = 100
 TIMES = (("created", "created_at"), ("ready", "ready_at"), ("started", "started_at"), ("ended", "ended_at"))
@@ -109,7 +109,8 @@ def _show_job(out: Output, master: Master, named: Named) -> None:
     say(out, named)
     _facts(out, _of_job(job))
     if not job["ended_at"]:
-        _facts(out, [("why", f"{explanation['reason']}: {explanation['message']}"), ("next", explanation["remedy"])])
+        why = f"{explanation['reason']}: {explanation['message']}"
+        _facts(out, [("why", why), ("next", remedy(explanation, master.url))])
     if attempts:
         out.table(
             ("ATTEMPT", "STATE", "WORKER", "EXIT", "STARTED", "TIME", "START", "WHY"),

@@ -93,6 +93,15 @@ def cause(job: Document) -> str:
     return "" if job["reason"] in ("EXIT_CODE", "CANCEL_REQUESTED") else job["reason"].lower().replace("_", " ")
 
 
+def remedy(explanation: Document, url: str) -> str:
+    """Return what helps a job, as a line to paste where it names a command: the Master's URL and the tags put in."""
+    from titan.model.spec import GENERAL  # loads more than a command may cost that needs no remedy
+
+    told: str = explanation["remedy"]
+    needs = [tag for tag in explanation.get("details", explanation).get("requirement", ()) if tag != GENERAL]
+    return told.replace("--join URL", f"--join {url}").replace("--capability TAG", f"--capability {' '.join(needs)}")
+
+
 def job_rows(jobs: Iterable[Document]) -> list[tuple[str, str, str, str]]:
     """Return the cells of a table of jobs: id, state, time, why."""
     return [(job["id"], job["state"], spoken(job["started_at"], job["ended_at"]), why(job)) for job in jobs]

@@ -313,6 +313,8 @@ class Connection:
 
     def _tell(self, url: str, error: Exception) -> None:
         text = str(error) or type(error).__name__
+        if isinstance(error, ConnectionClosed) and (error.rcvd is None or error.rcvd.reason):
+            text = error.rcvd.reason if error.rcvd else "the connection was cut"
         if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
             text = f"the Master does not take the token in {self._token_file}"
         # While it is away there is one line for each way in which it is, not one a second.
