@@ -3,7 +3,9 @@
 import datetime as dt
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,28 @@ def files(tmp_path: Path) -> Files:
 def master(files: Files) -> Iterator[TlsDouble]:
     with TlsDouble(files) as double:
         yield double
+
+
+def test_what_listens_without_tls_is_called_that(connect: Connect, files: Files) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def answer_in_the_clear() -> None:
+            with suppress(OSError):
+                while True:
+                    there = plain.accept()[0]
+                    there.recv(4096)
+                    there.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                    there.close()
+
+        serving = threading.Thread(target=answer_in_the_clear)
+        serving.start()
+        url = f"https://127.0.0.1:{plain.getsockname()[1]}"
+        with pytest.raises(Unreachable) as refused:
+            connect(url=url, ca=files.ca).stats()
+        plain.shutdown(socket.SHUT_RDWR)
+        serving.join()
+    assert refused.value.message.endswith(f"{url} (from url=): what listens there does not speak TLS")
+    assert refused.value.hint == "give its address with http://"
 
 
 def test_s10_the_named_authority_is_trusted_and_nobody_else(
