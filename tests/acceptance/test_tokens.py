@@ -24,6 +24,7 @@ def test_a_token_is_made_used_listed_and_revoked(cluster: Cluster) -> None:
     refused = cluster.titan("worker", "drain", "local", **with_it)
     assert refused.returncode == 5
     assert b"a token of role viewer may not use workers.drain" in refused.stderr
+    assert b"Next: roles that may: operator, admin; an admin makes such a token: titan token create" in refused.stderr
 
     assert cluster.titan("token", "revoke", token_id).returncode == 0
     assert cluster.titan("ps", **with_it).returncode == 5

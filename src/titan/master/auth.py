@@ -27,7 +27,7 @@ from titan.master.rates import street
 from titan.master.roles import ENROLMENTS, PUBLIC_PATH, allows
 from titan.master.sessions import Session, Sessions
 from titan.model.limits import Limits
-from titan.model.roles import Role
+from titan.model.roles import STORED_ROLES, Role
 from titan.model.tokens import PREFIX as STORED_PREFIX
 from titan_sdk.errors import Denied, TitanError, Unauthenticated
 
@@ -269,9 +269,11 @@ def denied(principal: Principal | None, route: str) -> TitanError:
         hint = "titan worker --join makes a worker's own token of it"
         return Denied(f"an enrolment may not use {route or 'this route'}", hint=hint)
     who = "a job's token" if principal.role is Role.JOB else f"a token of role {principal.role}"
+    roles = [role for role in Role if role in STORED_ROLES and allows(role, route)]
+    hint = f"roles that may: {', '.join(roles)}; an admin makes such a token: titan token create NAME --role ROLE"
     return Denied(
         f"{who} may not use {route or 'this route'}",
-        hint="docs/reference/roles.md says which role may",
+        hint=hint if roles else "docs/reference/roles.md says which role may",
     )
 
 
