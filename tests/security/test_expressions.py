@@ -29,7 +29,6 @@ REASONS = {
     "titan.model.wording._EXPECTED": "reworded looks at TEXT_CHARS_MAX characters",
     "titan.cli.main._RANGE": "the words of click about a bound of ours",
     "titan.cli.listening.HOST_NAME": "no label holds the dot that each further one begins with",
-    "titan.worker.process: None": "a name of our own, escaped, and a suffix of one length",
     "titan.cli.listening: \\|-- (\\S+)\\n\\s+/32 host LOCAL": "a table of the kernel's",
 }
 
