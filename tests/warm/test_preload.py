@@ -168,10 +168,6 @@ print(sys.argv[0], len(sys.argv), sys.stdin.read() == "", gc.isenabled(), signal
 print(sys.stdout is sys.__stdout__, type(sys.stdout).__name__, type(sys.stdin).__name__, os.getenv("MADE"))
 sys.stdout.write("no end of line")
 """
-# A timer that was left to the server ends it meanwhile.
-LIVES = """import os, select
-print(select.select([os.pidfd_open(os.getppid())], [], [], 0.5)[0])
-"""
 UNDONE = {
     "arguments": "import sys\nsys.argv[:] = ['of the import', '1', '2']\n",
     "no input": "import sys\nsys.stdin = None\n",
@@ -182,7 +178,6 @@ UNDONE = {
     "a lot of output": "import sys\nfor _ in range(1000):\n    sys.stdout.write('x' * 1000)\n",
     "warnings": "import warnings\nwarnings.warn('of the import')\nwarnings.warn('old', DeprecationWarning, 2)\n",
     "no collector": "import gc\ngc.disable()\n",
-    "an alarm": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.2)\n",
 }
 
 
@@ -190,9 +185,18 @@ UNDONE = {
 def test_what_a_job_has_of_its_own_is_its_own(tmp_path: Path, name: str) -> None:
     launcher = WarmLauncher(tmp_path, ("culprit",), modules={"culprit": UNDONE[name]})
     assert not launcher.said.startswith("!"), launcher.said
-    fresh, warm = both_ways(launcher, tmp_path, LIVES if "timer" in UNDONE[name] else SEES)
+    fresh, warm = both_ways(launcher, tmp_path, SEES)
     launcher.close()
     assert warm == fresh
+
+
+def test_a_timer_that_an_import_left_does_not_end_the_server(tmp_path: Path) -> None:
+    launcher = WarmLauncher(tmp_path, ("timed",), modules={"timed": "import signal\nsignal.alarm(1)\n"})
+    (tmp_path / "job.py").write_text(
+        "import os, select\nprint(select.select([os.pidfd_open(os.getppid())], [], [], 1.5)[0])"
+    )
+    assert launcher.run(tmp_path) == (0, "[]\n")
+    launcher.close()
 
 
 def test_a_seed_and_a_key_that_an_import_set_are_no_jobs(tmp_path: Path) -> None:
