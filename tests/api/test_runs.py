@@ -110,7 +110,13 @@ def test_what_is_served_without_the_framework_is_answered_as_with_it(master: Mas
     """A parameter that nobody knows is ignored, and makes a query that the framework reads."""
     run = master.submit(waiting("a"))["id"]
     for which in (run, run[:12], "@last", "f" * 32, "nonsense", "%40last", ""):
-        for query in ("timeout_s=0", "generation=1&timeout_s=0.0", "generation=0&timeout_s=0"):
+        for query in (
+            "timeout_s=0",
+            "generation=1&timeout_s=0.0",
+            "generation=0&timeout_s=0",
+            "generation=01&timeout_s=0",
+            "timeout_s=00.0",
+        ):
             plain, other = (master.get(f"/runs/{which}/wait?{query}{more}") for more in ("", "&x=1"))
             assert (plain.status, unnumbered(plain.json)) == (other.status, unnumbered(other.json)), (which, query)
             assert plain.headers.keys() == other.headers.keys()

@@ -46,7 +46,7 @@ from titan_sdk.errors import Invalid
 
 States = Annotated[str, QueryParameter(name="state")]  # `state` is a word of the framework's own
 _WAIT = re.compile(r"/api/v1/runs/([^/]+)/wait")
-_PLAIN_WAIT = re.compile(rb"(?:generation=([0-9]{1,9})&)?timeout_s=([0-9]{1,4}(?:\.[0-9]{1,20})?)")
+_PLAIN_WAIT = re.compile(rb"(?:generation=(0|[1-9][0-9]{0,8})&)?timeout_s=((?:0|[1-9][0-9]{0,3})(?:\.[0-9]{1,20})?)")
 _RETRY = msgspec.json.Decoder(RetryBody)
 
 
