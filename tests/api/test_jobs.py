@@ -1,7 +1,9 @@
 """Jobs: found by whatever a person types, explained, read, waited for, cancelled."""
 
+import difflib
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tests.api.master import Answer, Master
 from tests.api.test_runs import refused, waiting
 from titan.core import reasons
+from titan.master import finding
 from titan.model.wire import Dropped, Output
 
 
@@ -231,6 +234,28 @@ def test_what_is_not_there_is_named_with_the_nearest(master: Master) -> None:
     for path in ("explain", "log", "wait", "attempts"):
         refused(master.get(f"/runs/{run}/jobs/zzz/{path}"), 404, "not_found")
     refused(master.post(f"/runs/{run}/jobs/zzz/cancel"), 404, "not_found")
+
+
+def test_what_is_nearest_is_looked_for_beside_the_loop_and_not_for_ever(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def get_close_matches(*arguments: Any) -> list[str]:
+        looked.append(threading.current_thread().name)
+        return difflib.get_close_matches(*arguments)
+
+    monkeypatch.setattr(finding, "difflib", SimpleNamespace(get_close_matches=get_close_matches))
+    loop = master.on_loop(lambda: threading.current_thread().name)
+    run = master.submit(waiting("extract"))["id"]
+    refused(master.get(f"/runs/{run}/jobs/extrac"), 404, "not_found", "did you mean extract")
+    assert looked
+    assert loop not in looked
+    looked.clear()
+    # Two letters alone: each comparison of such texts takes milliseconds.
+    similar = master.submit(*(waiting(f"{number:0128b}".replace("0", "a").replace("1", "b")) for number in range(99)))
+    refused(master.get(f"/runs/{similar['id']}/jobs/{'ab' * 64}"), 404, "not_found", "lists its jobs")
+    assert not looked
 
 
 @pytest.mark.parametrize("text", ["", "%00", "%FF", "a%20b", "..%2F..", "%F0%9F%98%80", "x" * 3000, "-"])

@@ -18,6 +18,8 @@ from titan.storage.queries import Ambiguous, Found
 from titan_sdk.errors import Conflict, Denied, NotFound, TitanError
 
 NEAR_IDS_MAX = 500
+# Pairs of characters that are compared to name the nearest id: some 0.4 µs each for the worst of texts.
+NEAR_PAIRS_MAX = 500_000
 LISTED_MAX = 5
 
 
@@ -46,7 +48,10 @@ def job_now(engine: Engine, job: JobRow) -> JobRow:
 async def find_job(engine: Engine, run: str, job: str) -> tuple[RunRow, JobRow]:
     """Return a job by its run and its id, with its run. Raises as `find` does."""
     if RUN_ID_PATTERN.fullmatch(run):
-        return engine.look(lambda connection: job_in(connection, run, job))
+        found = engine.look(lambda connection: _by_key(connection, run, job))
+        if found is not None:
+            return found
+    # To say what is nearest to one that is not there takes long.
     return await engine.read(lambda connection: job_in(connection, run, job))
 
 
@@ -75,6 +80,11 @@ async def must_own(engine: Engine, principal: Principal, run: RunRow) -> None:
             f"a job's token may act on its own run and those below it: run {run.run_id} is neither",
             hint="use a person's token for other runs",
         )
+
+
+def _by_key(connection: Connection, run_id: str, job_id: str) -> tuple[RunRow, JobRow] | None:
+    run, job = queries.run(connection, run_id), queries.job(connection, run_id, job_id)
+    return (run, job) if run is not None and job is not None else None
 
 
 def _find(connection: Connection, text: str, caller_run: str | None) -> Found:
@@ -141,8 +151,11 @@ def _nothing(connection: Connection, text: str) -> TitanError:
 
 
 def _nearest(connection: Connection, text: str, run: RunRow) -> str:
-    """Return the job id of `run` most like `text`; "" for a large run, where looking would take long."""
+    """Return the job id of `run` most like `text`; "" for many or long ones, where looking would take long."""
     if run.jobs_total > NEAR_IDS_MAX:
         return ""
-    near = difflib.get_close_matches(text, queries.job_ids(connection, run.run_id), 1)
+    ids = queries.job_ids(connection, run.run_id)
+    if len(text) * sum(map(len, ids)) > NEAR_PAIRS_MAX:
+        return ""
+    near = difflib.get_close_matches(text, ids, 1)
     return near[0] if near else ""
