@@ -210,12 +210,9 @@ async def _submit_fast(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, answered, 200 if again else 201)
 
 
-async def _wait_fast(scope: Scope, receive: Receive, send: Send) -> None:
-    path, query = _WAIT.fullmatch(scope["path"]), _PLAIN_WAIT.fullmatch(scope["query_string"])
-    if path is None or query is None:
-        raise Invalid("this is not a plain wait")
+async def _wait_fast(run: str, query: re.Match[bytes], scope: Scope, receive: Receive, send: Send) -> None:
     generation = int(query[1]) if query[1] else None
-    await answer(send, await _wait(scope, receive, path[1], generation, float(query[2])))
+    await answer(send, await _wait(scope, receive, run, generation, float(query[2])))
 
 
 def _ended(row: RunRow, generation: int) -> bool:
@@ -227,11 +224,10 @@ def fast(scope: Scope) -> FastRoute | None:
     path, method = scope["path"], scope["method"]
     if method == "POST":
         return _SUBMIT_FAST if path == "/api/v1/runs" and content_type(scope) == JSON else None
-    if method == "GET" and _WAIT.fullmatch(path) and _PLAIN_WAIT.fullmatch(scope["query_string"]):
-        return _WAIT_FAST
+    if method == "GET" and (found := _WAIT.fullmatch(path)) and (query := _PLAIN_WAIT.fullmatch(scope["query_string"])):
+        return FastRoute("runs.wait", partial(_wait_fast, found[1], query), "GET")
     return None
 
 
 _SUBMIT_FAST = FastRoute("runs.submit", _submit_fast)
-_WAIT_FAST = FastRoute("runs.wait", _wait_fast, "GET")
 HANDLERS = [submit, list_runs, short_ids, get_run, wait, cancel, retry, extend, list_jobs]
