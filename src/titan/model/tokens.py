@@ -11,6 +11,9 @@ PREFIX = "tt."
 ID_BYTES = 6
 SECRET_BYTES = 32
 LENGTH = 59  # tt. + 12 + . + 43
+# What Master and worker say to each other of a worker that may not join: a code, and what helps the person.
+NAME_TAKEN = "name_taken"
+FRESH_LINE = "print a fresh line at the Master: titan worker join-token"
 
 
 class Made(msgspec.Struct, frozen=True):

@@ -14,8 +14,9 @@ from titan.core.link import LENT_MAX
 from titan.model.ids import job_id_problem, one_line
 from titan.model.limits import DEFAULT_LIMITS
 from titan.model.spec import GENERAL
+from titan.model.tokens import NAME_TAKEN
 from titan.worker.environment import ENROLMENT
-from titan.worker.joining import NAME_TAKEN, admit
+from titan.worker.joining import admit
 from titan.worker.policy import PYTHON, Policy
 from titan.worker.process import EXIT_REFUSED, Config, NameTaken, serve, take_name, take_other_name
 from titan_sdk.errors import Conflict, TitanError

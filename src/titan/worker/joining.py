@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from titan.model.private import refuse_exposed
-from titan.model.tokens import LENGTH, PREFIX, credential_id, hash_of, make
+from titan.model.tokens import FRESH_LINE, LENGTH, PREFIX, credential_id, hash_of, make
 from titan_sdk.discovery import PORTS, Finder
 from titan_sdk.errors import Conflict, Invalid, NotFound, TitanError, Unauthenticated, Unreachable
 from titan_sdk.transport import Transport
@@ -29,8 +29,6 @@ CREDENTIAL = "credential"
 MADE = "credential.made"
 CA = "ca.pem"
 ANSWER_S = 30.0
-NAME_TAKEN = "name_taken"
-FRESH_LINE = "print a fresh line at the Master: titan worker join-token"
 
 
 class Admission(NamedTuple):

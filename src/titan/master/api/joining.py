@@ -19,13 +19,11 @@ from titan.model.ids import SHA256_PATTERN, job_id_problem, shown
 from titan.model.requests import EnrolBody, InviteBody
 from titan.model.roles import Role
 from titan.model.store import KeepToken, RevokeToken, UseEnrolment
-from titan.model.tokens import TokenRow, credential_id, make
+from titan.model.tokens import FRESH_LINE, NAME_TAKEN, TokenRow, credential_id, make
 from titan.model.views import Enrolled, Invitation, WorkerRemoved, iso_time
 from titan_sdk.errors import Conflict, Invalid, NotFound, TitanError, Unauthenticated
 
 EXPIRES_S_MAX = 7 * 86_400.0
-NAME_TAKEN = "name_taken"
-FRESH_LINE = "print a fresh line at the Master: titan worker join-token"
 _INVITE = msgspec.json.Decoder(InviteBody)
 _ENROL = msgspec.json.Decoder(EnrolBody)
 
