@@ -122,6 +122,21 @@ def test_a_migration_that_is_killed_leaves_the_database_as_it_was(
     opened(tmp_path).close()
 
 
+def test_a_schema_that_has_grown_since_it_was_written_is_refused_untouched(storage: Storage) -> None:
+    storage.close()
+    path = storage.home / "titan.db"
+    with sqlite3.connect(path) as outside:
+        outside.execute("DROP TABLE artifact_totals")
+    outside.close()
+    before = path.read_bytes()
+    message = refused(storage.home, StorageUnusable)
+    assert "lacks the table artifact_totals" in message
+    assert "TITAN_HOME" in message
+    assert path.read_bytes() == before
+    path.unlink()
+    storage.open()
+
+
 def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "titan.db"
     with sqlite3.connect(path) as outside:

@@ -5,6 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from titan.storage.errors import SchemaNewer, StorageUnusable
+from titan.storage.tables import METADATA
 
 # The newest file in migrations/versions; a test holds it. Knowing it saves every start the import of Alembic.
 HEAD = "0001"
@@ -14,13 +15,19 @@ _FOLDER = Path(__file__).with_name("migrations")
 def migrate(engine: Engine, path: Path) -> None:
     """Migrate the database of `engine` (at `path`, for messages). Raises SchemaNewer or StorageUnusable."""
     with engine.connect() as connection, connection.begin():
-        current = _revision(connection, path)
+        there = inspect(connection).get_table_names()
+        current = _revision(connection, path, there)
         if current != HEAD:
             _upgrade(connection, path, current)
+        elif missing := METADATA.tables.keys() - there:
+            # The schema of a version is written once that is released, so it may have grown since.
+            raise StorageUnusable(
+                f"{path} lacks the table {min(missing)}: a Titan before its release has written it, or it is damaged;"
+                " move it away, or choose another home (TITAN_HOME)"
+            )
 
 
-def _revision(connection: Connection, path: Path) -> str | None:
-    tables = inspect(connection).get_table_names()
+def _revision(connection: Connection, path: Path, tables: list[str]) -> str | None:
     if "alembic_version" in tables:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if tables:
