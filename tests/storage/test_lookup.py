@@ -108,13 +108,6 @@ def test_a_runs_name_means_the_newest_of_that_name_when_nothing_else_is_called_s
     assert find_job(runs, "weekly") is None
 
 
-def test_a_name_is_looked_for_among_the_newest_runs(runs: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.commit(new_run(number_of_id(7), name="weekly", created_ms=1))
-    assert find(runs, "weekly") == number_of_id(7)
-    monkeypatch.setattr(queries, "NAMED_MAX", 3)
-    assert find(runs, "weekly") is None
-
-
 def test_only_a_job_is_found_where_only_a_job_makes_sense(runs: Storage) -> None:
     assert find_job(runs, "extract") == (NEW, "extract")
     assert find_job(runs, "aaaa/extract") == (OLD, "extract")

@@ -21,7 +21,6 @@ Row = TypeVar("Row")
 TOKEN_KEY = "job_token_key"  # noqa: S105 - the name of a row
 AMBIGUOUS_SHOWN = 10
 DEPTH_MAX = 10_000  # runs above a run that are looked through
-NAMED_MAX = 10_000  # the newest runs, among which a name is looked for
 _FEW_RUNS = 256
 _RUN_CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 _JOB_CURSOR = re.compile(r"[0-9]{1,18}")
@@ -123,21 +122,9 @@ _BLOB = Statement(select(tables.blobs.c.size).where(tables.blobs.c.sha256 == bin
 _META = Statement(select(tables.meta.c.value).where(tables.meta.c.name == bindparam("n")), "n")
 _newest_first = (runs.c.created_ms.desc(), runs.c.seq.desc())
 _LAST = Statement(select(*RUN).where(SHOWN).order_by(*_newest_first).limit(1))
-_newest = (
-    select(runs.c.run_id, runs.c.name, runs.c.created_ms, runs.c.seq)
-    .where(SHOWN)
-    .order_by(*_newest_first)
-    .limit(bindparam("limit"))
-    .subquery()
+_NAMED = Statement(
+    select(*RUN).where(runs.c.name == bindparam("name"), SHOWN).order_by(*_newest_first).limit(1), "name"
 )
-_newest_named = (
-    select(_newest.c.run_id)
-    .where(_newest.c.name == bindparam("name"))
-    .order_by(_newest.c.created_ms.desc(), _newest.c.seq.desc())
-    .limit(literal_column("1"))
-    .scalar_subquery()
-)
-_NAMED = Statement(select(*RUN).where(runs.c.run_id == _newest_named), "limit", "name")
 _LAST_FAILED = Statement(select(*RUN).where(runs.c.state == RunState.FAILED.value).order_by(*_newest_first).limit(1))
 _PREFIX = Statement(
     select(*RUN)
@@ -410,8 +397,7 @@ def _by_prefix(connection: Connection, text: str) -> Found | Ambiguous | None:
 
 
 def _by_name(connection: Connection, text: str) -> Found | None:
-    # A look through many runs: not for a text that can only be an id, which clients ask for all the time.
-    row = None if RUN_ID_PATTERN.fullmatch(text) else connection.row(_NAMED, NAMED_MAX, text)
+    row = connection.row(_NAMED, text)
     return None if row is None else Found(run_row(row), None)
 
 

@@ -123,6 +123,7 @@ runs = Table(
     # A run does not end while jobs of its generation still wait to be opened.
     _check("runs", "opening", f"opening IS NULL OR {RUN_OPEN}"),
     Index("runs_created", "created_ms", "seq"),
+    Index("runs_name", "name", "created_ms", "seq"),
     Index("runs_agent_run", "agent_run_id", "created_ms", "seq"),
     _partial_index("runs_open", "state", RUN_OPEN),
     _partial_index("runs_parent", "parent_run_id", "parent_run_id IS NOT NULL"),

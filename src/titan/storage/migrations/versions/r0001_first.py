@@ -88,6 +88,7 @@ def _runs() -> None:
     )
     op.create_index("runs_agent_run", "runs", ["agent_run_id", "created_ms", "seq"], unique=False)
     op.create_index("runs_created", "runs", ["created_ms", "seq"], unique=False)
+    op.create_index("runs_name", "runs", ["name", "created_ms", "seq"], unique=False)
     op.create_index(
         "runs_open",
         "runs",
