@@ -5,6 +5,7 @@ Everything is judged from what the jobs wrote themselves: who they are, whose fo
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,6 +236,7 @@ def test_a_worker_stopped_in_order_gives_back_what_it_did_not_begin_as_good_as_n
     run = client.submit_dag("left", [held, *(site.job(name, requirement="LEAVE") for name in behind)])
     site.pipes.told(1)
     assert leaver.stop() == 0
+    assert re.search("^leaver +stopped ", site.cluster.titan("worker", "ls").stdout.decode(), re.MULTILINE)
     for name in behind:
         said = client.explain(f"{run.id}/{name}")
         assert (said["state"], said["reason"]) == ("QUEUED", "NO_WORKER_WITH_CAPABILITY"), said

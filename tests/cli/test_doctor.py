@@ -79,6 +79,14 @@ def test_a_master_with_troubles_is_told_of_each() -> None:
     assert all(check.remedy for check in told)
 
 
+def test_a_worker_that_was_stopped_in_order_is_no_trouble_unless_it_left_jobs() -> None:
+    told = overview()
+    left = {**told["workers"][0], "connected": False, "draining": True, "ahead": 0}
+    told["workers"] = [{**left, "name": "done", "running": 0}, {**left, "name": "cut", "running": 1}]
+    workers = [(check.found, check.state) for check in doctor._of(told, URL) if check.name == "worker"]
+    assert workers == [("done was stopped in order", GOOD), ("cut is away", WARN)]
+
+
 def test_a_busy_queue_is_no_trouble() -> None:
     assert [check.name for check in doctor._of({**overview(), "waiting": look()["waiting"]}, URL)] == [
         "master",

@@ -97,6 +97,13 @@ def test_a_worker_that_leaves_is_lit(draining: bool, connected: bool, word: str)
     assert line.startswith("\x1b[33m")
 
 
+def test_a_worker_that_left_in_order_is_no_alarm() -> None:
+    overview = look()
+    overview["workers"][0].update(draining=True, connected=False, running=0, ahead=0)
+    [line] = [line for line in lines("u", overview, None, Paper(colours=True)) if line.endswith("stopped")]
+    assert not line.startswith("\x1b")
+
+
 def test_rates_are_over_the_last_looks_and_of_one_master_process() -> None:
     rates = Rates()
     assert rates.add(look(START, RUNNING=5)) is None

@@ -19,7 +19,7 @@ from titan.cli.ask import Document, Master
 from titan.cli.exits import Exit, exit_of_error
 from titan.cli.options import common
 from titan.cli.output import Output, colour_wanted, plural
-from titan.cli.tell import remedy
+from titan.cli.tell import link_of, remedy
 from titan_sdk.discovery import Finder, home_folder
 from titan_sdk.errors import TitanError
 
@@ -167,7 +167,10 @@ def _of(overview: Document, url: str) -> Iterator[Check]:
             "workers", GOOD, f"{stats['workers']} connected, {stats['slots_free']} of {stats['slots']} slots free"
         )
     for worker in workers:
-        if not worker["connected"]:
+        link = link_of(worker)
+        if link == "stopped":
+            yield Check("worker", GOOD, f"{worker['name']} was stopped in order")
+        elif link == "away":
             yield Check(
                 "worker", WARN, f"{worker['name']} is away", "look at its machine; its jobs go on after a lease"
             )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from titan.cli.ask import Document
 from titan.cli.output import COLOURS, plural, safe, spoken_s
-from titan.cli.tell import between_s
+from titan.cli.tell import between_s, link_of
 
 SAMPLES = 6
 BAR_CELLS = 10
@@ -99,7 +99,7 @@ def _workers(overview: Document) -> list[Row]:
     rows: list[Row] = [("WORKER", "SLOTS", "LOAD", "HOST", "OFFERS", "")]
     for worker in overview["workers"]:
         cells = round(BAR_CELLS * min(1.0, worker["running"] / worker["slots"])) if worker["slots"] else 0
-        state = "draining" if worker["draining"] else "" if worker["connected"] else "away"
+        link = link_of(worker)
         ahead = f"+{worker['ahead']}" if worker["ahead"] else ""
         rows.append(
             (
@@ -108,7 +108,7 @@ def _workers(overview: Document) -> list[Row]:
                 FULL * cells + FREE * (BAR_CELLS - cells),
                 worker["host"],
                 ", ".join(worker["capabilities"]),
-                state,
+                "" if link == "connected" else link,
             )
         )
     return rows if len(rows) > 1 else [*rows, ("none: titan worker --join URL", "", "", "", "", "")]

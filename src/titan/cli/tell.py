@@ -102,6 +102,13 @@ def remedy(explanation: Document, url: str) -> str:
     return told.replace("--join URL", f"--join {url}").replace("--capability TAG", f"--capability {' '.join(needs)}")
 
 
+def link_of(worker: Document) -> str:
+    """Return how a worker is: ``connected``, ``draining``, ``stopped`` (left in order, and holds nothing), ``away``."""
+    if worker["connected"]:
+        return "draining" if worker["draining"] else "connected"
+    return "stopped" if worker["draining"] and not worker["running"] + worker["ahead"] else "away"
+
+
 def job_rows(jobs: Iterable[Document]) -> list[tuple[str, str, str, str]]:
     """Return the cells of a table of jobs: id, state, time, why."""
     return [(job["id"], job["state"], spoken(job["started_at"], job["ended_at"]), why(job)) for job in jobs]

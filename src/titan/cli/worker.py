@@ -10,6 +10,7 @@ from titan.cli.ask import Document, Master
 from titan.cli.home import prepare
 from titan.cli.options import NO_TLS, ListsCommand, ca_option, common, worker_options
 from titan.cli.output import Output, plural
+from titan.cli.tell import link_of
 from titan.cli.token import Span
 from titan.core.link import LENT_MAX
 from titan.model.ids import job_id_problem
@@ -183,7 +184,11 @@ def _refuse_readable(endpoints: list[Endpoint]) -> None:
 @command.command("ls", epilog="Example: titan worker ls --json")
 @common
 def ls(out: Output) -> None:
-    """List the workers that the Master knows."""
+    """List the workers that the Master knows.
+
+    One that was stopped in order, and holds no job, is `stopped`; one whose link went otherwise is `away`. Both are
+    forgotten a minute later or, where it holds jobs, once their leases are over.
+    """
     master = Master()
     workers = master.list_workers()
     if out.as_json:
@@ -196,7 +201,7 @@ def ls(out: Output) -> None:
     rows = [
         (
             worker["name"],
-            _link(worker),
+            link_of(worker),
             f"{worker['running']}/{worker['slots']}",
             ",".join(worker["capabilities"]),
             worker["host"],
@@ -206,12 +211,6 @@ def ls(out: Output) -> None:
     out.table(("NAME", "LINK", "BUSY", "TAGS", "HOST"), rows)
     if not rows:
         out.talk(f"no workers: titan worker --join {master.url}; for another machine: titan worker join-token")
-
-
-def _link(worker: Document) -> str:
-    if not worker["connected"]:
-        return "away"
-    return "draining" if worker["draining"] else "connected"
 
 
 @command.command("drain", epilog="Example: titan worker drain gpu-1")
