@@ -89,7 +89,7 @@ def test_where_nothing_is_the_next_command_is_taught_and_titan_down_is_named_in_
         assert titan(home, "show", "@last", cwd=tmp_path).stderr.endswith(b"Next: titan run hello.py makes one\n")
         assert titan(home, "down", cwd=tmp_path).returncode == 0
         assert up.wait(WAIT_S) == 0
-        assert up.stderr.read() == b"titan: stopped by titan down; Ctrl+C: without waiting for the jobs\n"
+        assert up.stderr.read() == b"titan: stopping, as titan down asked; Ctrl+C: without waiting for the jobs\n"
 
 
 def test_status_is_zero_as_soon_as_up_says_ready(own_cluster: Cluster) -> None:

@@ -143,7 +143,7 @@ def test_a_second_ctrl_c_kills_at_once(fleet: Fleet) -> None:
     assert "w1 stopped" not in fleet.lines()
 
 
-@pytest.mark.parametrize(("number", "who"), [(DOWN_SIGNAL, "titan down"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(("number", "who"), [(DOWN_SIGNAL, "as titan down asked"), (signal.SIGTERM, "after SIGTERM")])
 def test_the_other_terminal_says_who_stopped_it(fleet: Fleet, number: signal.Signals, who: str) -> None:
     def stopped() -> None:
         os.kill(os.getpid(), number)
@@ -151,7 +151,7 @@ def test_the_other_terminal_says_who_stopped_it(fleet: Fleet, number: signal.Sig
 
     stubborn = fleet.program("w1", "stubborn", grace_s=100.0)
     assert fleet.run(fleet.program("master"), stubborn, when_ready=stopped) == Exit.OK
-    assert fleet.said == [f"stopped by {who}; Ctrl+C: without waiting for the jobs"]
+    assert fleet.said == [f"stopping, {who}; Ctrl+C: without waiting for the jobs"]
     assert "w1 stopped" not in fleet.lines(), "and so it is"
 
 

@@ -38,9 +38,9 @@ ORPHANS_LEAVE_S = 0.5
 DOWN_SIGNAL = signal.SIGUSR1
 STOPPED_BY = {
     signal.SIGINT: "stopping; Ctrl+C again",
-    signal.SIGTERM: "stopped by SIGTERM; Ctrl+C",
-    signal.SIGHUP: "stopped, for its terminal is gone; Ctrl+C",
-    DOWN_SIGNAL: "stopped by titan down; Ctrl+C",
+    signal.SIGTERM: "stopping, after SIGTERM; Ctrl+C",
+    signal.SIGHUP: "stopping, for its terminal is gone; Ctrl+C",
+    DOWN_SIGNAL: "stopping, as titan down asked; Ctrl+C",
 }
 
 
