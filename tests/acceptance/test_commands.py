@@ -247,12 +247,15 @@ class TestLooking:
             ["after", "CANCELLED"],
         ]
         assert "exit 3" in lines[2]
-        assert "parent failed" in lines[3]
+        assert lines[3].endswith("its parent bad failed")
 
     def test_status_of_a_job(self, cluster: Cluster, fan: str) -> None:
         told = document(cluster.titan("status", f"{fan}/bad", "--json"))
         assert (told["state"], told["exit_code"], told["run_id"]) == ("FAILED", 3, fan)
         assert re.match(f"{ID}/bad   FAILED   {TIME}   exit 3", cluster.titan("status", f"{fan}/bad").stdout.decode())
+        for command in ("status", "show", "wait"):
+            told = cluster.titan(command, f"{fan}/after").stdout.decode().splitlines()[0]
+            assert re.fullmatch(f"{ID}/after   CANCELLED   its parent bad failed", told), command
 
     def test_ps_lists_runs_and_the_jobs_of_one(self, cluster: Cluster, fan: str) -> None:
         runs = document(cluster.titan("ps", "--json", "--name", "fan of three"))["runs"]

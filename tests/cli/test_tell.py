@@ -48,4 +48,4 @@ def test_attempts_lost_with_their_worker_are_not_counted_against_the_retries(
         "cancelling": False,
         "worker": "w",
     }
-    assert why(job) == said
+    assert why(job, {}) == said

@@ -16,6 +16,9 @@ Document = dict[str, Any]
 WAIT_S = 25.0
 LOG_BYTES = 1024 * 1024
 SHORT_IDS_MAX = 200
+BESIDE_MAX = 200
+BAD_ENDS = ("FAILED", "DEAD", "CANCELLED")
+ENDED_FOR_A_PARENT = ("PARENT_FAILED", "PARENT_CANCELLED")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +68,14 @@ class Named:
     def short(self) -> str:
         """The shortest prefix that names the run alone."""
         return self._master.short_ids([self.run])[0]
+
+    @functools.cached_property
+    def bad_ends(self) -> dict[str, str]:
+        """How jobs beside this one ended badly, job -> state, where it is a job that ended for one of its parents."""
+        if self.whole_run or self.job is None or self.job["reason"] not in ENDED_FOR_A_PARENT:
+            return {}
+        page = self._master.page(f"runs/{self.run['id']}/jobs", state=",".join(BAD_ENDS), limit=BESIDE_MAX)
+        return {job["id"]: job["state"] for job in page["jobs"]}
 
     @property
     def label(self) -> str:

@@ -1,10 +1,10 @@
 """Runs and jobs in words: the lines that several commands print."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from titan.cli.ask import Document, Named
+from titan.cli.ask import BAD_ENDS, ENDED_FOR_A_PARENT, Document, Named
 from titan.cli.output import Output, spoken_s
 
 
@@ -35,7 +35,7 @@ def say(out: Output, named: Named) -> None:
     if named.job is None or named.whole_run:
         _say_run(out, named.short, named.run)
     else:
-        _say_job(out, named.label, named.job)
+        _say_job(out, named)
 
 
 def _say_run(out: Output, label: str, run: Document) -> None:
@@ -47,17 +47,23 @@ def _say_run(out: Output, label: str, run: Document) -> None:
     out.line("   ".join(part for part in parts if part))
 
 
-def _say_job(out: Output, label: str, job: Document) -> None:
+def _say_job(out: Output, named: Named) -> None:
+    job = named.document
     took = spoken(job["started_at"], job["ended_at"])
-    parts = [label, out.state(job["state"]), took, why(job)]
+    parts = [named.label, out.state(job["state"]), took, why(job, named.bad_ends)]
     out.line("   ".join(part for part in parts if part))
 
 
-def why(job: Document) -> str:
-    """Return in words what is worth knowing beside the state: reason, exit code, attempt, worker."""
+def why(job: Document, states: Mapping[str, str]) -> str:
+    """Return in words what is worth knowing beside the state: reason, exit code, attempt, worker.
+
+    `states`: how others of its run ended.
+    """
     parts = []
     if job["exit_code"] is not None and job["state"] != "COMPLETED":
         parts.append(f"exit {job['exit_code']}")
+    elif job["reason"] in ENDED_FOR_A_PARENT:
+        parts.append(_parent_ending(job, states))
     elif job["reason"]:
         parts.append(job["reason"].lower().replace("_", " "))
     if job["attempt"] > 1 or job["retries"]:
@@ -73,12 +79,8 @@ def why(job: Document) -> str:
 
 def ending(job: Document, states: Mapping[str, str]) -> str:
     """Return in words how a job ended that did not simply complete. `states`: how others of its run ended."""
-    if job["reason"] in ("PARENT_FAILED", "PARENT_CANCELLED"):
-        bad = [parent for parent in job["parents"] if states.get(parent) in ("FAILED", "DEAD", "CANCELLED")]
-        ended = "was cancelled" if job["reason"] == "PARENT_CANCELLED" else "failed"
-        if not bad:
-            return f"a parent {ended}"
-        return f"its parent {bad[0]} {'was cancelled' if states[bad[0]] == 'CANCELLED' else 'failed'}"
+    if job["reason"] in ENDED_FOR_A_PARENT:
+        return _parent_ending(job, states)
     allowed = job["retries"] + 1
     attempt = f"attempt {job['attempt']}" + (f" of {allowed}" if job["attempt"] <= allowed else "")
     if job["state"] in ("FAILED", "DEAD"):
@@ -86,6 +88,14 @@ def ending(job: Document, states: Mapping[str, str]) -> str:
         worker = f"worker {job['worker']}" if job["worker"] else ""
         return ", ".join(part for part in (cause(job), code, attempt, worker) if part)
     return attempt if job["attempt"] > 1 else ""
+
+
+def _parent_ending(job: Document, states: Mapping[str, str]) -> str:
+    bad = [parent for parent in job["parents"] if states.get(parent) in BAD_ENDS]
+    ended = "was cancelled" if job["reason"] == "PARENT_CANCELLED" else "failed"
+    if not bad:
+        return f"a parent {ended}"
+    return f"its parent {bad[0]} {'was cancelled' if states[bad[0]] == 'CANCELLED' else 'failed'}"
 
 
 def cause(job: Document) -> str:
@@ -109,9 +119,10 @@ def link_of(worker: Document) -> str:
     return "stopped" if worker["draining"] and not worker["running"] + worker["ahead"] else "away"
 
 
-def job_rows(jobs: Iterable[Document]) -> list[tuple[str, str, str, str]]:
+def job_rows(jobs: Sequence[Document]) -> list[tuple[str, str, str, str]]:
     """Return the cells of a table of jobs: id, state, time, why."""
-    return [(job["id"], job["state"], spoken(job["started_at"], job["ended_at"]), why(job)) for job in jobs]
+    states = {job["id"]: job["state"] for job in jobs}
+    return [(job["id"], job["state"], spoken(job["started_at"], job["ended_at"]), why(job, states)) for job in jobs]
 
 
 def run_rows(short_ids: Iterable[str], runs: Iterable[Document]) -> list[tuple[str, ...]]:
