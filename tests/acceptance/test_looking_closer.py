@@ -15,6 +15,7 @@ from titan_sdk import TitanClient, TitanJob
 
 WAIT_S = 60
 TIME = "(?:[0-9]+(?:\\.[0-9]+)? s|[0-9]+ ms)"
+WHEN = "[0-9-]{10} [0-9:.]{12} UTC"
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ class TestShow:
         head, *facts = shown.splitlines()
         assert re.fullmatch(f"run [0-9a-f]+ two   FAILED   0 of 2 jobs completed, 1 failed, 1 cancelled   {TIME}", head)
         assert f"  id           {failed}" in facts
+        assert [fact for fact in facts if re.fullmatch(f"  (created|started|ended) +{WHEN}", fact)] == facts[1:4]
         assert re.search(f"\nfirst   FAILED     1  [^ ]+  3  {TIME}  attempt 1 of 1\n", shown), shown
         assert re.search("\nsecond  CANCELLED .* its parent first failed\n", shown), shown
         told = document(titan("show", failed, "--json"))
@@ -71,7 +73,7 @@ class TestShow:
     def test_a_job(self, cluster: Cluster, titan: Shell, failed: str) -> None:
         shown = titan("show", f"{failed}/first").stdout.decode()
         assert re.match(f"[0-9a-f]+/first   FAILED   {TIME}   exit 3, ", shown)
-        assert re.search(f"\n1  ENDED  [^ ]+  3  [0-9T:.Z-]+  {TIME}  warm\n", shown), shown
+        assert re.search(f"\n1  ENDED  [^ ]+  3  {WHEN}  {TIME}  warm\n", shown), shown
         told = document(titan("show", f"{failed}/first", "--json"))
         assert (told["kind"], told["job"]["exit_code"], told["attempts"][0]["state"]) == ("job", 3, "ENDED")
         assert told["explanation"]["reason"] == "EXIT_CODE"

@@ -42,6 +42,6 @@ def test_a_token_to_revoke_is_named_by_its_id_or_by_a_name_that_it_alone_has() -
     assert _id_of("old", tokens) == "old", "the Master says that there is none"
     with pytest.raises(Conflict, match="2 tokens are called 'wall'") as caught:
         _id_of("wall", tokens)
-    assert "bbbbbbbbbbbb, viewer, made 2026-01-01T00:00:00Z by admin" in str(caught.value)
+    assert "bbbbbbbbbbbb, viewer, made 2026-01-01 00:00:00 UTC by admin" in str(caught.value)
     assert "cccccccccccc" in str(caught.value)
     assert caught.value.hint == "name one by its id"

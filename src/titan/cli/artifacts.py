@@ -10,6 +10,7 @@ import click
 
 from titan.cli.options import common
 from titan.cli.output import Output, plural
+from titan.cli.tell import when
 from titan_sdk import TitanClient
 from titan_sdk.errors import Conflict
 
@@ -147,5 +148,5 @@ def spoken_bytes(count: int) -> str:
 
 def _row(artifact: dict[str, Any]) -> tuple[str, ...]:
     job = f"{artifact['run_id'][:8]}/{artifact['job_id']}" if artifact["job_id"] else artifact["created_by"]
-    when = artifact["created_at"].replace("T", " ")[:19]
-    return artifact["key"], str(artifact["version"]), spoken_bytes(artifact["size"]), when, job
+    size, published = spoken_bytes(artifact["size"]), when(artifact["created_at"])
+    return artifact["key"], str(artifact["version"]), size, published, job

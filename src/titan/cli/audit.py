@@ -9,6 +9,7 @@ import click
 from titan.cli.ask import Document, Master
 from titan.cli.options import common
 from titan.cli.output import Output, plural
+from titan.cli.tell import when
 from titan_sdk.errors import Conflict, NotFound
 
 PAGE_ROWS = 1_000
@@ -53,7 +54,7 @@ def ls(out: Output, *, limit: int, actor: str, action: str, part: str) -> None:
             out.line(str(row["seq"]))
         return
     rows = [
-        (str(row["seq"]), row["at"] or "", row["actor"], row["role"], row["action"], row["object"], row["address"])
+        (str(row["seq"]), when(row["at"]), row["actor"], row["role"], row["action"], row["object"], row["address"])
         for row in found
     ]
     out.table(("ROW", "AT", "ACTOR", "ROLE", "ACTION", "OBJECT", "ADDRESS"), rows)

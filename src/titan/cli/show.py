@@ -10,7 +10,7 @@ from titan.cli.follow_run import follow_run
 from titan.cli.interrupted import detached
 from titan.cli.options import common
 from titan.cli.output import Output, plural, spoken_s
-from titan.cli.tell import between_s, ending, remedy, say, spoken
+from titan.cli.tell import between_s, ending, remedy, say, spoken, when
 
 ROWS_MAX = 100
 TIMES = (("created", "created_at"), ("ready", "ready_at"), ("started", "started_at"), ("ended", "ended_at"))
@@ -81,7 +81,7 @@ def _of_run(run: Document) -> Iterator[tuple[str, str]]:
         yield "generation", str(run["generation"])
     for word, field in TIMES:
         if run.get(field):
-            yield word, run[field]
+            yield word, when(run[field])
 
 
 def _job_row(job: Document, states: dict[str, str]) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def _of_job(job: Document) -> Iterator[tuple[str, str]]:
         yield "timeout", spoken_s(job["timeout_s"])
     for word, field in TIMES:
         if job.get(field):
-            yield word, job[field]
+            yield word, when(job[field])
     queued_s = between_s(job["ready_at"], job["started_at"]) if job["started_at"] else None
     if queued_s is not None:
         yield "waited", spoken_s(queued_s)
@@ -143,7 +143,7 @@ def _of_job(job: Document) -> Iterator[tuple[str, str]]:
 def _attempt_row(attempt: Document) -> tuple[str, ...]:
     code = "" if attempt["exit_code"] is None else str(attempt["exit_code"])
     took = spoken(attempt["started_at"], attempt["ended_at"])
-    started = attempt["started_at"] or ""
+    started = when(attempt["started_at"])
     how = attempt["start"]
     return str(attempt["attempt"]), attempt["state"], attempt["worker"], code, started, took, how, attempt["cause"]
 

@@ -22,6 +22,11 @@ def spoken(start: str | None, end: str | None) -> str:
     return "" if seconds is None else spoken_s(seconds)
 
 
+def when(time_told: str | None) -> str:
+    """Return a time that the Master told as people read it: ``2026-01-31 12:00:09.250 UTC``; "" for none."""
+    return (time_told or "").replace("T", " ").replace("Z", " UTC")
+
+
 def ago(seconds: float) -> str:
     """Return how long something is past, as coarse as one remembers it: ``8 s``, ``12 min``, ``9 h``, ``3 d``."""
     for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):

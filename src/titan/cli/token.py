@@ -8,6 +8,7 @@ import click
 from titan.cli.ask import Document, Master
 from titan.cli.options import common
 from titan.cli.output import Output
+from titan.cli.tell import when
 from titan_sdk.errors import Conflict
 
 # Written out, for a command line that starts quickly; a test compares them with the roles there are.
@@ -98,11 +99,11 @@ def _id_of(name: str, tokens: list[Document]) -> str:
         return name
     named = [row for row in tokens if row["name"] == name and row["state"] == "living"]
     if len(named) > 1:
-        told = [f"{it['id']}, {it['role']}, made {it['created_at']} by {it['created_by']}" for it in named]
+        told = [f"{it['id']}, {it['role']}, made {when(it['created_at'])} by {it['created_by']}" for it in named]
         problems = [{"code": "conflict", "message": text} for text in told]
         raise Conflict(f"{len(named)} tokens are called {name!a}", hint="name one by its id", problems=problems)
     return named[0]["id"] if named else name
 
 
 def _until(token: Document) -> str:
-    return f"until {token['expires_at']}" if token["expires_at"] else "for ever"
+    return f"until {when(token['expires_at'])}" if token["expires_at"] else "for ever"

@@ -10,7 +10,7 @@ from titan.cli.ask import Document, Master
 from titan.cli.home import prepare
 from titan.cli.options import NO_TLS, ListsCommand, ca_option, common, worker_options
 from titan.cli.output import Output, plural
-from titan.cli.tell import link_of
+from titan.cli.tell import link_of, when
 from titan.cli.token import Span
 from titan.core.link import LENT_MAX
 from titan.model.ids import job_id_problem
@@ -256,5 +256,5 @@ def join_token(out: Output, *, expires_s: int) -> None:
     if out.as_json:
         out.document({**invitation, "line": join_line(invitation)})
         return
-    out.talk(f"good once, until {invitation['expires_at']}; paste it on the other machine:")
+    out.talk(f"good once, until {when(invitation['expires_at'])}; paste it on the other machine:")
     out.line(join_line(invitation))
