@@ -10,6 +10,7 @@ import click
 import pytest
 
 from tests.cli.reference_page import PAGE, render
+from titan.cli import worker
 from titan.cli.exits import MEANING, Exit, exit_of_error
 from titan.cli.main import COMMANDS, SYNONYMS, titan
 from titan_sdk.errors import BY_CODE, TitanError
@@ -110,3 +111,10 @@ def test_a_command_loads_no_other_and_nothing_heavy(arguments: list[str]) -> Non
     others = {f"titan.cli.{name}" for name in COMMANDS if name != arguments[0]}
     heavy = {"asyncio", "msgspec", "rich", "sqlalchemy", "litestar", "titan.master", "titan.worker", "subprocess"}
     assert not loaded & (others | heavy)
+
+
+def test_the_group_of_workers_shows_what_its_example_takes_and_where_the_rest_is() -> None:
+    shown = worker.command.get_help(click.Context(worker.command, info_name="worker"))
+    assert "titan worker start --help" in shown
+    taken = [line.split()[0] for line in shown.splitlines() if line.startswith("  --")]
+    assert taken == ["--join", "--token", "--name", "--slots", "--capability"]

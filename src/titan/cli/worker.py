@@ -21,6 +21,8 @@ from titan_sdk.discovery import Endpoint, Finder, home_folder
 from titan_sdk.errors import Invalid
 from titan_sdk.trust import fingerprint as pinned_text
 
+OFTEN = ("--join", "--token", "--name", "--slots", "--capability")
+
 
 class WorkerGroup(click.Group):
     """`titan worker --join URL` means `titan worker start --join URL`."""
@@ -30,6 +32,14 @@ class WorkerGroup(click.Group):
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["start", *args]
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Add the options of `start` that most need: they are typed here."""
+        super().format_options(ctx, formatter)
+        params = self.commands["start"].params
+        told = [param.get_help_record(ctx) for param in params if param.opts[0] in OFTEN]
+        with formatter.section("Options of start (all: titan worker start --help)"):
+            formatter.write_dl([record for record in told if record])
 
 
 @click.group(
