@@ -17,6 +17,13 @@ WAIT_S = 60
 TIME = "(?:[0-9]+(?:\\.[0-9]+)? s|[0-9]+ ms)"
 WHEN = "[0-9-]{10} [0-9:.]{12} UTC"
 
+MOTHER = """
+from titan_sdk import TitanClient, TitanJob
+client = TitanClient()
+client.submit_job(TitanJob("one", "one.py", script_content="")).wait()
+client.submit_job(TitanJob("two", "two.py", script_content="raise SystemExit(3)")).wait()
+"""
+
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
@@ -69,6 +76,27 @@ class TestShow:
         )
         assert titan("show", failed, "-q").stdout.decode().split() == [f"{failed}/first", f"{failed}/second"]
         assert b"and 1 job more" in titan("show", failed, "--limit", "1").stderr
+
+    def test_a_run_that_submitted_others(
+        self, titan: Shell, client: TitanClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = client.submit_job(TitanJob("mother", "mother.py", script_content=MOTHER)).wait(WAIT_S)
+        assert run.status == "COMPLETED", run.logs("mother")
+        second, first = document(titan("show", run.id, "--json"))["children"]
+        assert [(child["name"], child["state"]) for child in (first, second)] == [
+            ("one", "COMPLETED"),
+            ("two", "FAILED"),
+        ]
+        done = titan("show", run.id)
+        assert re.search(
+            f"\n\n{second['id'][:4]}[0-9a-f]*  FAILED     0/1  {TIME} +[0-9]+ (s|min) ago  mother  two\n"
+            f"{first['id'][:4]}[0-9a-f]*  COMPLETED  1/1  {TIME} +[0-9]+ (s|min) ago  mother  one\n$",
+            done.stdout.decode(),
+        ), done.stdout
+        assert b"--agent-run" not in done.stderr
+        assert document(titan("show", first["id"], "--json"))["children"] == []
+        monkeypatch.setattr("titan.cli.show.RUNS_MAX", 1)
+        assert b"more than the 1 run looked at: titan ps --agent-run " in titan("show", run.id).stderr
 
     def test_a_job(self, cluster: Cluster, titan: Shell, failed: str) -> None:
         shown = titan("show", f"{failed}/first").stdout.decode()

@@ -180,12 +180,13 @@ class Top(views.Overview, frozen=True, kw_only=True):
 
 
 class RunShown(Struct):
-    """A run and the first of its jobs."""
+    """A run, the first of its jobs, and the runs that they submitted, of the newest 100 of its agent run."""
 
     kind: Literal["run"]
     run: RunView
     jobs: list[JobView]
     next: str | None
+    children: list[RunView]
 
 
 class JobShown(Struct):

@@ -10,9 +10,10 @@ from titan.cli.follow_run import follow_run
 from titan.cli.interrupted import detached
 from titan.cli.options import common
 from titan.cli.output import Output, plural, spoken_s
-from titan.cli.tell import between_s, ending, remedy, say, spoken, when
+from titan.cli.tell import between_s, ending, remedy, run_rows, say, spoken, when
 
 ROWS_MAX = 100
+RUNS_MAX = 100
 TIMES = (("created", "created_at"), ("ready", "ready_at"), ("started", "started_at"), ("ended", "ended_at"))
 
 
@@ -26,7 +27,7 @@ TIMES = (("created", "created_at"), ("ready", "ready_at"), ("started", "started_
 )
 @common
 def command(out: Output, *, name: str, following: bool, limit: int) -> int | None:
-    """Show a run with its jobs, or a job with its attempts, its times and why it is where it is.
+    """Show a run with its jobs and the runs they submitted, or a job: its attempts, its times, why it is where it is.
 
     With -f it stays with a run until that has ended, and exits as titan wait does; with --json, NDJSON.
     """
@@ -52,12 +53,14 @@ def _follow(out: Output, master: Master, named: Named) -> int:
 
 def _show_run(out: Output, master: Master, named: Named, limit: int) -> None:
     page = master.page(f"runs/{named.run['id']}/jobs", limit=limit)
-    if out.as_json:
-        out.document({"kind": "run", "run": named.run, **page})
-        return
-    if out.quiet:
+    if out.quiet and not out.as_json:
         for job in page["jobs"]:
             out.line(f"{named.run['id']}/{job['id']}")
+        return
+    agent_run = master.page("runs", agent_run_id=named.run["agent_run_id"], limit=RUNS_MAX)
+    children = [run for run in agent_run["runs"] if run["parent_run_id"] == named.run["id"]]
+    if out.as_json:
+        out.document({"kind": "run", "run": named.run, **page, "children": children})
         return
     say(out, named)
     _facts(out, _of_run(named.run))
@@ -69,6 +72,21 @@ def _show_run(out: Output, master: Master, named: Named, limit: int) -> None:
     more = named.run["jobs"]["total"] - len(page["jobs"])
     if more > 0:
         out.talk(f"and {plural(more, 'job')} more: titan ps {named.short}")
+    _show_children(out, master, children)
+    if agent_run["next"] is not None:
+        out.talk(
+            f"its agent run has more than the {plural(RUNS_MAX, 'run')} looked at: titan ps --agent-run {named.short}"
+        )
+
+
+def _show_children(out: Output, master: Master, children: list[Document]) -> None:
+    if children:
+        rows = zip(children, run_rows(master.short_ids(children), children), strict=True)
+        out.line("")
+        out.table(
+            ("CHILD RUN", "STATE", "DONE", "TIME", "SUBMITTED", "BY JOB", "NAME"),
+            [(*row[:-1], run["parent_job_id"], row[-1]) for run, row in rows],
+        )
 
 
 def _of_run(run: Document) -> Iterator[tuple[str, str]]:
