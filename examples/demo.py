@@ -54,6 +54,16 @@ def survey(up: "subprocess.Popen[str]", environ: dict[str, str], out: Path) -> i
         worker.communicate()
 
 
+def down(up: subprocess.Popen[str], environ: dict[str, str]) -> None:
+    """Stop the cluster as a person would."""
+    command = [TITAN, "down"]
+    if up.poll() is None:
+        show(command)
+        if subprocess.run(command, env=environ, check=False).returncode:
+            up.terminate()
+    up.wait()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="A small cluster, a real DAG, a report.")
     parser.add_argument("--out", type=Path, default=Path("titan-demo.html"), help="where the report goes")
@@ -68,8 +78,7 @@ def main() -> int:
             try:
                 code = survey(up, environ, out)
             finally:
-                up.terminate()
-                up.wait()
+                down(up, environ)
     if code == 0:
         print(f"\nStopped after {time.monotonic() - begin:.1f} s; the cluster's folder is gone, the report stays:")
         print(f"  {out.resolve()}")
