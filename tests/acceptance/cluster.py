@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from titan_sdk import TitanClient
 
@@ -51,7 +51,17 @@ class Cluster:
         self._up: subprocess.Popen[str] | None = None
         self._killed = 0
 
-    def start(self) -> "Cluster":
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Self:
         """Return once it says that it is ready. It leads a process group of its own, as under a shell."""
         self.first_screen = json.loads(self._launch("--json"))
         self.url = self.first_screen["url"]

@@ -19,21 +19,24 @@ def page_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The documentation page's cluster: port 9090, a GPU."""
     if not port_is_free(PAGE_PORT):
         pytest.fail(f"port {PAGE_PORT} is taken: the page's first block names it, so stop what listens there")
-    cluster = Cluster(tmp_path_factory.mktemp("page-home", numbered=True), "--capability", "GPU", "--slots", "4")
-    yield from _living(cluster)
+    home = tmp_path_factory.mktemp("page-home", numbered=True)
+    with Cluster(home, "--capability", "GPU", "--slots", "4") as one:
+        yield one
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A plain cluster on any port."""
-    yield from _living(Cluster(tmp_path_factory.mktemp("home"), "--port", "0", "--slots", "4"))
+    with Cluster(tmp_path_factory.mktemp("home"), "--port", "0", "--slots", "4") as one:
+        yield one
 
 
 @pytest.fixture(scope="session")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The examples' cluster: plain, as their READMEs have it."""
     home = tmp_path_factory.mktemp("examples-home")
-    yield from _living(Cluster(home, "--port", "0", "--slots", str(EXAMPLES_SLOTS)))
+    with Cluster(home, "--port", "0", "--slots", str(EXAMPLES_SLOTS)) as one:
+        yield one
 
 
 @pytest.fixture
@@ -50,17 +53,11 @@ def model() -> Iterator[Model]:
 def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A cluster for one test, which may do to it what it likes."""
     home = tmp_path / "home"
-    yield from _living(Cluster(home, "--port", "0", "--slots", "2"))
+    with Cluster(home, "--port", "0", "--slots", "2") as one:
+        yield one
 
 
 @pytest.fixture
 def client(cluster: Cluster) -> Iterator[TitanClient]:
     with cluster.client() as client:
         yield client
-
-
-def _living(cluster: Cluster) -> Iterator[Cluster]:
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()

@@ -23,11 +23,8 @@ JOIN_S = 120
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     environ = {"TITAN_LIMIT_ARTIFACT_VERSIONS_MAX": "100"}
-    one = Cluster(tmp_path / "home", "--port", "0", "--workers", "0", environ=environ)
-    try:
-        yield one.start()
-    finally:
-        one.stop()
+    with Cluster(tmp_path / "home", "--port", "0", "--workers", "0", environ=environ) as one:
+        yield one
 
 
 def files_of(cluster: Cluster) -> set[str]:

@@ -41,11 +41,8 @@ jobs:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    one = Cluster(tmp_path_factory.mktemp("yaml-home"), "--port", "0", "--slots", "2")
-    try:
-        yield one.start()
-    finally:
-        one.stop()
+    with Cluster(tmp_path_factory.mktemp("yaml-home"), "--port", "0", "--slots", "2") as one:
+        yield one
 
 
 @pytest.fixture

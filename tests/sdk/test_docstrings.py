@@ -49,11 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    one = Cluster(tmp_path_factory.mktemp("docstrings-home"), "--port", "0", "--slots", "4")
-    try:
-        yield one.start()
-    finally:
-        one.stop()
+    with Cluster(tmp_path_factory.mktemp("docstrings-home"), "--port", "0", "--slots", "4") as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,8 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    one = Cluster(tmp_path_factory.mktemp("sdk-home"), "--port", "0", "--slots", "4")
-    try:
-        yield one.start()
-    finally:
-        one.stop()
+    with Cluster(tmp_path_factory.mktemp("sdk-home"), "--port", "0", "--slots", "4") as one:
+        yield one
 
 
 @pytest.fixture
