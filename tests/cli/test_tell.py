@@ -12,6 +12,8 @@ def test_what_helps_can_be_pasted() -> None:
     assert remedy(lacking, "https://192.0.2.7:9090") == line
     in_details = {"remedy": lacking["remedy"], "details": {"requirement": lacking["requirement"]}}
     assert remedy(in_details, "https://192.0.2.7:9090") == line
+    plain = "start a worker that offers it: titan worker --join https://192.0.2.7:9090"
+    assert remedy({**lacking, "requirement": ["GENERAL"]}, "https://192.0.2.7:9090") == plain
     assert remedy({"remedy": "nothing to do", "details": {}}, "https://192.0.2.7:9090") == "nothing to do"
 
 

@@ -114,7 +114,8 @@ def remedy(explanation: Document, url: str) -> str:
 
     told: str = explanation["remedy"]
     needs = [tag for tag in explanation.get("details", explanation).get("requirement", ()) if tag != GENERAL]
-    return told.replace("--join URL", f"--join {url}").replace("--capability TAG", f"--capability {' '.join(needs)}")
+    offers = f" --capability {' '.join(needs)}" if needs else ""
+    return told.replace("--join URL", f"--join {url}").replace(" --capability TAG", offers)
 
 
 def link_of(worker: Document) -> str:
