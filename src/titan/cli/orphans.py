@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection
 
 from titan.worker.launcher import tree
-from titan.worker.launcher.spawn import become_subreaper
+from titan.worker.launcher.tree import become_subreaper
 from titan.worker.sweep import pin
 
 # What the kernel cannot end (a hanging disk) holds us up no longer than this.

@@ -34,7 +34,7 @@ from titan.worker.connection import Connection, Handler, Removed, Replaced
 from titan.worker.devices import Device, Devices, NotFound, find
 from titan.worker.environment import JobEnvironment, install_site
 from titan.worker.launcher.frames import boot_ms
-from titan.worker.launcher.spawn import become_subreaper
+from titan.worker.launcher.tree import become_subreaper
 from titan.worker.logs import LINES_BYTES_MAX, Logs
 from titan.worker.policy import Policy
 from titan.worker.restart import Predecessor

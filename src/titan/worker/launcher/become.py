@@ -20,13 +20,14 @@ from typing import Any, NoReturn
 
 from titan.worker.launcher.frames import Given
 from titan.worker.launcher.server import Server
+from titan.worker.launcher.spare import Fork
 
 FILE_INPUT = 257  # Py_file_input
 FLUSH_FAILED = 120
 _SYS_CLOSE_RANGE = 436  # the same on all machines
-_DESCRIPTORS_ALL = ctypes.c_uint(-1)
 INTERRUPTED = -1000  # no exit code: it dies of SIGINT
 _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
+LAST_DESCRIPTOR = (1 << 31) - 1
 _libc = ctypes.CDLL(None)
 _libc.fopen.restype = ctypes.c_void_p
 _libc.fopen.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
@@ -60,14 +61,14 @@ _kept: list[Any] = []
 
 
 class Become(BaseException):
-    """Raised in a fork, so that it leaves the launcher's loop, to become the program that was `given`."""
+    """Raised in a fork, so that it leaves the launcher's loop, to become a job."""
 
-    def __init__(self, given: Given) -> None:
-        self.given = given
+    def __init__(self, fork: Fork) -> None:
+        self.fork = fork
 
 
 class Program:
-    """The job a fork is to become. Called at the bottom of the stack; never returns.
+    """The job that a fork is to become, once it is told which. Called at the bottom of the stack; never returns.
 
     `launcher` is what it was. Nothing of that, nor of the way here, is taken apart, here and below: to do so would
     write to a page of memory, which the fork then gets a copy of, for nearly each object.
@@ -75,15 +76,18 @@ class Program:
 
     def __init__(self, server: Server, become: Become, launcher: object) -> None:
         self._server = server
-        self._given = become.given
+        self._fork = become.fork
         self._left = become, launcher
 
     def __call__(self) -> NoReturn:
         """Be it."""
         code = 1
         try:
-            take_place(self._server, self._given)
-            code = execute(os.fsdecode(self._given.argv()[1]))
+            if self._fork.ahead:
+                prepare(self._server, self._fork)
+            given = self._fork.become(self._server.place)
+            take_place(self._server, given)
+            code = execute(os.fsdecode(given.argv()[1]))
             code = finish(code, self._server)
         except BaseException as error:  # noqa: BLE001 - a fault of ours must not look like an end of the script
             sys.__excepthook__(type(error), error, error.__traceback__)
@@ -104,19 +108,42 @@ def signals_to_reset() -> list[tuple[int, Any]]:
     return found
 
 
-def reset_signals(handlers: list[tuple[int, Any]]) -> None:
-    """Give every signal the handler that a fresh interpreter has for it: those that have another one."""
-    _signal.set_wakeup_fd(-1)
-    for number, wanted in handlers:
-        try:
-            _signal.signal(number, wanted)
-        except (OSError, ValueError):
-            continue  # KILL, STOP, and what the C library keeps for itself
+def settle(server: Server) -> None:
+    """Make the launcher as a job finds it, where it can be so itself."""
+    sys.path_importer_cache.pop("", None)
+    _kept.extend([sys.modules.pop(name) for name in server.own])
+    _make_streams()
+
+
+def prepare(server: Server, fork: Fork) -> None:
+    """Use the time that a fork has which was made ahead."""
+    first = 3
+    for kept in fork.descriptors():
+        _close(first, kept - 1)
+        first = kept + 1
+    _close(first, LAST_DESCRIPTOR)
+    _rehearse(server)
+
+
+def _rehearse(server: Server) -> None:
+    """Be a job that does nothing, so that the pages of memory that are written to on the way are copied already."""
+    before = sys.modules["__main__"]
+    given = Given(b"/\0titan\0spare\0" + b"".join([b"%s=%s\0" % pair for pair in os.environb.items()]), 2, 14)
+    server.place.show(given)
+    _take_environment(server, given)
+    time.tzset()
+    sys.argv = list(sys.argv)
+    _folder_of(b"/dev/null")
+    execute("/dev/null")
+    sys.stdout.write("")
+    _flush_streams()
+    _let_go(server)
+    sys.modules["__main__"] = before
 
 
 def take_place(server: Server, given: Given) -> None:
     """Make this process what exec would have made it: descriptors, environment, arguments, modules, streams."""
-    _close_from(3)
+    _close(3, LAST_DESCRIPTOR)
     _take_environment(server, given)
     time.tzset()
     argv = given.argv()
@@ -124,19 +151,16 @@ def take_place(server: Server, given: Given) -> None:
     sys.orig_argv[:] = words
     sys.argv = words[1:]
     sys.path.insert(0, _folder_of(argv[1]))
-    sys.path_importer_cache.pop("", None)
-    _kept.extend([sys.modules.pop(name) for name in server.own])
-    _streams()
     _renew_modules()
     gc.freeze()  # the way here is no business of the script's collections
     gc.enable()
 
 
-def _close_from(first: int) -> None:
-    if _syscall(_SYS_CLOSE_RANGE, first, _DESCRIPTORS_ALL, 0) == 0:
+def _close(first: int, last: int) -> None:
+    if first > last or _syscall(_SYS_CLOSE_RANGE, first, last, 0) == 0:
         return
     for name in os.listdir("/proc/self/fd"):
-        if int(name) >= first:
+        if first <= int(name) <= last:
             try:
                 os.close(int(name))
             except OSError:
@@ -166,12 +190,25 @@ def _folder_of(script: bytes) -> str:
     return os.path.dirname(os.path.realpath(os.fsdecode(script)))
 
 
-def _streams() -> None:
-    """Make stdout and stderr anew: those of the server were made for other files. Its stdin is as empty as a job's."""
+def _make_streams() -> None:
+    """Make stdout and stderr as a job has them, in the launcher: its own were made for other files than a pipe.
+
+    Its stdin is as empty as a job's. Raises OSError when it has no descriptor left.
+    """
     # A preloaded module may have kept it, and write there.
     _streams_kept.append(sys.stdout)
-    sys.stdout = sys.__stdout__ = _stream(1, "<stdout>", "utf-8", "surrogateescape")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _stream(2, "<stderr>", "utf-8", "backslashreplace")  # type: ignore[misc]
+    reading, writing = os.pipe()
+    for descriptor in (1, 2):
+        own = os.dup(descriptor)
+        os.dup2(writing, descriptor)
+        if descriptor == 1:
+            sys.stdout = sys.__stdout__ = _stream(1, "<stdout>", "utf-8", "surrogateescape")  # type: ignore[misc]
+        else:
+            sys.stderr = sys.__stderr__ = _stream(2, "<stderr>", "utf-8", "backslashreplace")  # type: ignore[misc]
+        os.dup2(own, descriptor)
+        os.close(own)
+    os.close(reading)
+    os.close(writing)
 
 
 def _stream(descriptor: int, name: str, encoding: str, errors: str) -> Any:

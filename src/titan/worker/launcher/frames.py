@@ -112,10 +112,13 @@ class Given:
 
 
 class Launch:
-    """A `Start` as the launcher takes it. Only its fork reads what it is `given`; the rest is kept."""
+    """A `Start` as the launcher takes it. Only its fork reads what it is `given`; the rest is kept.
+
+    `body` is the order as it came, without its length: to be read only while it lies where it was received.
+    """
 
     __slots__ = (
-        "_env_at", "_lying", "_words_at", "fence", "lease_kill_ms", "lease_term_ms", "reap", "timeout_ms", "warm",
+        "_env_at", "_words_at", "body", "fence", "lease_kill_ms", "lease_term_ms", "reap", "timeout_ms", "warm",
     )  # fmt: skip
 
     fence: int
@@ -124,17 +127,18 @@ class Launch:
     lease_kill_ms: int
     reap: bool
     warm: bool
+    body: memoryview
 
     def __init__(self, body: memoryview) -> None:
         (
             _, self.fence, self.timeout_ms, self.lease_term_ms, self.lease_kill_ms, self.reap, self.warm,
             self._words_at, self._env_at,
         ) = _START.unpack_from(body)  # fmt: skip
-        self._lying = body[_START.size :]
+        self.body = body
 
     def given(self) -> Given:
-        """Return a copy of what the program is given. To be asked for while the order lies where it was received."""
-        return Given(bytes(self._lying), self._words_at, self._env_at)
+        """Return a copy of what the program is given."""
+        return Given(bytes(self.body[_START.size :]), self._words_at, self._env_at)
 
 
 class Stop:

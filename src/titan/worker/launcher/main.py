@@ -17,17 +17,20 @@ import os
 import select
 import time
 
-from titan.worker.launcher import frames, record, tree
-from titan.worker.launcher.become import Become, Program
+from titan.worker.launcher import failure, frames, record, tree
+from titan.worker.launcher.become import Become, Program, settle
 from titan.worker.launcher.bootclock import BootTimer
 from titan.worker.launcher.frames import Launch, Ping, Record, Report, Stop, boot_ms
 from titan.worker.launcher.inbox import Inbox
 from titan.worker.launcher.oom import OomCounter
 from titan.worker.launcher.server import Server, Unfit
-from titan.worker.launcher.spawn import Spawner, become_subreaper, read_failure
+from titan.worker.launcher.spawn import Spawner
 
 LEFTOVER_GRACE_MS = 500
 STOP_GRACE_MS = 10_000
+# Jobs that follow each other closely are not kept waiting for a fork that none of them asked for yet.
+SPARE_AFTER_S = float(os.environ.get("SPA","0.001"))
+SPARE_BESIDE_JOBS_S = 0.01
 NEVER = 1 << 62
 _SIGCONT, _SIGKILL, _SIGTERM = _signal.SIGCONT, _signal.SIGKILL, _signal.SIGTERM
 
@@ -106,7 +109,10 @@ class Launcher:
         while True:
             due_ms = self._next_deadline()
             self._timer.set(due_ms)
-            for descriptor, _ in self._poll.poll():
+            events = self._poll.poll(self._spare_after_s())
+            if not events:
+                self._spawner.make_spare()
+            for descriptor, _ in events:
                 if descriptor in self._execs:
                     self._exec_known(self._execs[descriptor])
                 elif descriptor == self._deaths:
@@ -123,6 +129,11 @@ class Launcher:
             if self._ended:
                 self._clear_leftovers(now_ms)
             self._flush()
+
+    def _spare_after_s(self) -> float | None:
+        if not self._spawner.wants_spare:
+            return None
+        return SPARE_BESIDE_JOBS_S if self._mains else SPARE_AFTER_S
 
     def _receive(self) -> bool:
         """Take what the worker sent; False at its end."""
@@ -172,7 +183,7 @@ class Launcher:
 
     def _exec_known(self, job: Job) -> None:
         try:
-            job.failure = read_failure(job.reading)
+            job.failure = failure.read(job.reading)
         except BlockingIOError:
             return
         self._poll.unregister(job.reading)
@@ -217,13 +228,17 @@ class Launcher:
             if dead is None:
                 break
             pid = dead.si_pid
-            if pid not in self._mains and pid not in self._shims:
+            if not self._ours(pid):
                 self._count_killed(pid, dead.si_status if dead.si_code == os.CLD_KILLED else 0)
             status = os.waitpid(pid, 0)[1]
             self._shims.discard(pid)
+            self._spawner.reaped(pid)
             job = self._mains.pop(pid, None)
             if job is not None:
                 self._main_ended(job, status)
+
+    def _ours(self, pid: int) -> bool:
+        return pid in self._mains or pid in self._shims or pid in self._spawner.spares
 
     def _count_killed(self, pid: int, number: int) -> None:
         owners = self._strays.pop(pid, None)
@@ -277,7 +292,7 @@ class Launcher:
 
     def _clear_leftovers(self, now_ms: int) -> None:
         for pid in tree.children():
-            if pid not in self._mains and pid not in self._strays and pid not in self._shims:
+            if not self._ours(pid) and pid not in self._strays:
                 self._strays[pid] = self._owners(pid)
         for job in list(self._ended):
             left = [pid for pid, owners in self._strays.items() if job in owners]
@@ -385,7 +400,7 @@ def main(control: int, recording: int = -1, telling: int = -1, preload: list[str
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    become_subreaper()
+    tree.become_subreaper()
     server = None
     if telling >= 0:
         try:
@@ -396,6 +411,7 @@ def main(control: int, recording: int = -1, telling: int = -1, preload: list[str
         if not _tell(telling, said) or server is None:
             return None  # its worker is gone, or it is of no use; no job was begun
         os.close(telling)
+        settle(server)
     launcher = Launcher(control, recording, server)
     gc.collect()
     gc.disable()

@@ -12,17 +12,25 @@ import errno
 import os
 import struct
 
+from titan.worker.launcher import tree
+
 _TOLD = struct.Struct("<ii")
 
 
 def split(telling: int) -> None:
-    """Fork the main process and return in it; this process becomes its shim, and writes to `telling` who it is."""
+    """Fork the main process and return in it; this process becomes its shim, and writes to `telling` who it is.
+
+    Every signal is to be blocked here; they are still in the main process. That one dies with its shim.
+    """
+    above = os.getpid()
     try:
         main = os.fork()
     except OSError as error:
         os.write(telling, _TOLD.pack(0, error.errno or 0))
         os._exit(0)
     if main == 0:
+        os.close(telling)
+        tree.die_with(above)
         return
     os.write(telling, _TOLD.pack(main, 0))
     for name in os.listdir("/proc/self/fd"):

@@ -6,11 +6,30 @@ and did not fork is a leftover. Only own children are signalled, and groups that
 number can belong to anybody else before we reap it.
 """
 
+import ctypes
 import os
 
 SIGKILL = 9
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _READ_BYTES = 4096
 _EXITING = 0x4  # the kernel's PF_EXITING: set before a process gives up its memory, so before its environment is gone
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+
+def become_subreaper() -> None:
+    """Make orphans below this process fall to it. Raises OSError where the kernel refuses."""
+    if _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel KILL this process when its parent dies, which is `parent`, or was and is gone."""
+    _prctl(_PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(127)
 
 
 class Seen:
