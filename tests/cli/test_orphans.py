@@ -18,7 +18,7 @@ folder = sys.argv[1]
 orphans = Orphans()
 orphans.adopt()
 worker = '''
-import os, signal, sys
+import os, signal, sys, time
 open(sys.argv[1] + "/starts", "a").write("x\\\\n")
 where = os.open(sys.argv[1] + "/pids", os.O_WRONLY)
 os.set_inheritable(where, True)
@@ -35,7 +35,7 @@ os.write(where, b"again\\\\n")
 os.write(int(sys.argv[5]), b"ready")
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 while True:
-    signal.pause()
+    time.sleep(0.1)  # pause() would miss a signal that comes just before it
 '''
 master = "import os, signal, sys; os.write(int(sys.argv[4]), b'ready'); signal.pause()"
 Supervisor(

@@ -6,6 +6,8 @@ import select
 # Prints its pid by name, and stays until it is killed.
 STAY = "print(name, os.getpid(), flush=True)\nsignal.pause()\n"
 HEAD = "import os, signal, sys\n"
+# Where a handler in Python has to run: pause() misses a signal that comes just before it.
+AWAITS_SIGNAL = "import time\nwhile True: time.sleep(0.1)\n"
 IGNORE_TERM = HEAD + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 
 # A plain child, one in a session of its own, one double-forked away from everything, its environment wiped.

@@ -82,7 +82,7 @@ def test_term_goes_to_the_group_of_the_main_process_only(master: MasterDouble, w
     script = HEAD + (
         "def told(name):\n"
         "    signal.signal(signal.SIGTERM, lambda *_: (print(name, 'was told', flush=True), os._exit(0)))\n"
-        "    print(name, 'is up', flush=True)\n    while True:\n        signal.pause()\n"
+        "    print(name, 'is up', flush=True)\n    import time\n    while True:\n        time.sleep(0.1)\n"
         "if os.fork() == 0:\n    os.setsid()\n    told('the session')\n"
         "if os.fork() == 0:\n    told('the group')\n"
         "told('main')\n"

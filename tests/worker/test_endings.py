@@ -9,7 +9,7 @@ import pytest
 
 from tests.worker.conftest import WorkerProcess
 from tests.worker.double import MasterDouble
-from tests.worker.processes import FAMILY, HEAD, IGNORE_TERM, STAY, Death, alive, pids_in
+from tests.worker.processes import AWAITS_SIGNAL, FAMILY, HEAD, IGNORE_TERM, STAY, Death, alive, pids_in
 from titan.model.wire import CAUSE_CANCELLED, CAUSE_OUT_OF_MEMORY, CAUSE_TIMEOUT, CAUSE_WORKER_STOP
 
 SEGFAULT = "import ctypes\nprint('about to')\nctypes.string_at(0)\n"
@@ -65,7 +65,7 @@ def test_i25_a_timeout_ends_a_tree_that_ignores_term(master: MasterDouble, worke
 
 
 def test_a_job_that_leaves_at_term_keeps_its_exit_code(master: MasterDouble, worker: WorkerProcess) -> None:
-    script = HEAD + "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\nprint('up')\nsignal.pause()\n"
+    script = HEAD + "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\nprint('up')\n" + AWAITS_SIGNAL
     ended, log = master.run(script, timeout_s=0.5)
     assert (ended.cause, ended.signal, ended.exit_code) == (CAUSE_TIMEOUT, 0, 5)
     assert log == "up\n[titan] killed: timeout after 0.5 s\n"
@@ -77,8 +77,7 @@ def test_cancel_sends_term_to_the_whole_group_of_the_main_process(master: Master
         "child = os.fork()\n"
         "name = 'main' if child else 'child'\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print(name, 'got TERM', flush=True), os._exit(0)))\n"
-        "print(name, 'is up', flush=True)\n"
-        "signal.pause()\n"
+        "print(name, 'is up', flush=True)\n" + AWAITS_SIGNAL
     )
     fence = master.grant(script)
     master.wait_log(fence, "main is up\n")

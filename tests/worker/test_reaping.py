@@ -8,7 +8,7 @@ import pytest
 
 from tests.worker.conftest import WorkerProcess
 from tests.worker.double import MasterDouble
-from tests.worker.processes import FAMILY, HEAD, IGNORE_TERM, STAY, Death, alive, pids_in
+from tests.worker.processes import AWAITS_SIGNAL, FAMILY, HEAD, IGNORE_TERM, STAY, Death, alive, pids_in
 from titan.model.wire import CAUSE_CANCELLED, CAUSE_TIMEOUT
 from titan.worker.launcher import shim
 
@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_started_says_why(master: MasterDouble, worker: Wo
 def test_term_goes_to_the_main_process_and_what_it_answers_counts(master: MasterDouble, worker: WorkerProcess) -> None:
     script = HEAD + (
         "def leave(*_):\n    print('asked to leave', flush=True)\n    os._exit(7)\n"
-        "signal.signal(signal.SIGTERM, leave)\nprint('up', flush=True)\nwhile True: signal.pause()\n"
+        "signal.signal(signal.SIGTERM, leave)\nprint('up', flush=True)\n" + AWAITS_SIGNAL
     )
     fence = master.grant(script, reap=True)
     master.wait_log(fence, "up")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.worker.conftest import StartWorker, WorkerProcess
 from tests.worker.double import MasterDouble
+from tests.worker.processes import AWAITS_SIGNAL
 from titan.model.wire import CAUSE_CANCELLED, CAUSE_START_FAILED
 
 HOSTILE_ARGS = (
@@ -52,8 +53,7 @@ def test_a_grant_beyond_the_slots_waits_for_one(master: MasterDouble, worker: Wo
     leaves = (
         "import signal\n"
         f"signal.signal(signal.SIGTERM, lambda *_: exit(open({str(left)!r}, 'w').close()))\n"
-        "print('up')\n"
-        "while True:\n    signal.pause()\n"
+        "print('up')\n" + AWAITS_SIGNAL
     )
     fences = [master.grant(leaves) for _ in range(4)]
     for fence in fences:
