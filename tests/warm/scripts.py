@@ -35,6 +35,7 @@ STANDARD = {
         "for s in (sys.stdin, sys.stdout, sys.stderr):\n"
         "    print(s.name, s.mode, s.encoding, s.errors, s.line_buffering, s.write_through, s.newlines, s.isatty(), "
         "s.fileno(), type(s.buffer).__name__, s.buffer.raw.name, s.buffer.raw.mode, s.buffer.raw.closefd)\n"
+        "    print(s.seekable(), s.buffer.raw.seekable(), s.buffer.raw._blksize)\n"
         "print(sys.stdout is sys.__stdout__, sys.stdin is sys.__stdin__, sys.stderr is sys.__stderr__)"
     ),
     "the encoding": (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.warm.scripts import SCRIPTS
-from tests.warm.starting import WarmLauncher, both_ways
+from tests.warm.starting import WarmLauncher, all_ways
 from tests.worker.launching import ended, read_all
 from titan.worker.launcher import frames
 
@@ -22,8 +22,9 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmLauncher]
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_warm_start_is_as_a_fresh_one(launcher: WarmLauncher, tmp_path: Path, name: str) -> None:
-    fresh, warm = both_ways(launcher, tmp_path, SCRIPTS[name])
-    assert warm == fresh
+    fresh, ahead, at_once = all_ways(launcher, tmp_path, SCRIPTS[name])
+    assert ahead == fresh, "made ahead"
+    assert at_once == fresh, "made then"
 
 
 def test_there_are_enough_of_them() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import titan
 from tests.warm.scripts import SCRIPTS
-from tests.warm.starting import WarmLauncher, both_ways
+from tests.warm.starting import WarmLauncher, all_ways
 from titan.worker.warmth import Warmth
 
 OWN = (
@@ -24,7 +24,7 @@ PLANTS = {
     "atexit is lost": ("become", "    atexit._run_exitfuncs()\n", "", "atexit in reverse"),
     "handlers outlive main": ("become", "    _drop_handlers()\n", "", "a signal at the end"),
     "C output is lost": ("become", "    _libc.fflush(None)\n", "", "unflushed C output"),
-    "a descriptor is left": ("become", "_close_from(3)", "_close_from(1000)", "the next descriptor"),
+    "a descriptor is left": ("become", "_close(3, LAST_DESCRIPTOR)", "", "the next descriptor"),
     "another umask": ("become", AFTER, f"{AFTER}    os.umask(0o022)\n", "umask and session"),
     "another folder": ("become", AFTER, f'{AFTER}    os.chdir("/tmp")\n', "cwd"),
     "a signal is blocked": ("become", AFTER, f"{AFTER}    _signal.pthread_sigmask(0, [10])\n", "signals"),
@@ -32,7 +32,7 @@ PLANTS = {
     "moved modules are kept": (
         "become", "if len(sys.modules) - len(found) != server.count:", "if False:", "del in a module before the others"
     ),
-    "handlers are kept": ("spawn", "                reset_signals(self._handlers)\n", "", "signals"),
+    "handlers are kept": ("spawn", "self._handlers = signals_to_reset()", "self._handlers = []", "signals"),
     "the old main": ("become", '    sys.modules["__main__"] = main\n', "", "main"),
     "main has no file": ("become", "    main.__file__ = path\n", "", "main"),
     "no path of its own": (
@@ -43,12 +43,27 @@ PLANTS = {
     "any end is good": ("become", "    code = leaving.code\n", "    code = 0\n", "processes: exit code"),
     "the collector is off": ("become", "    gc.enable()\n", "", "collector"),
     "others see the server": (
-        "spawn",
-        "                self._server.place.show(given)\n",
+        "spare",
+        "            place.show(given)\n",
         "",
         "what others see",
     ),
     "the launcher's modules": ("become", "sys.modules.pop(name) for", "sys.modules[name] for", "no launcher in it"),
+    "streams of another kind": ("become", "        os.dup2(writing, descriptor)\n", "", "streams"),
+}  # fmt: skip
+REHEARSED = "    _let_go(server)\n    sys.modules"
+AHEAD = {
+    "signals stay blocked": (
+        "spare",
+        "_set(number, _signal.SIG_DFL)\n        _signal",
+        "_set(number, _signal.SIG_DFL)\n        source.ahead or _signal",
+        "signals",
+    ),
+    "a module of the rehearsal's": (
+        "become", REHEARSED, f"    import titan.worker.launcher.record\n{REHEARSED}", "no launcher in it"
+    ),
+    "arguments of the rehearsal's": ("become", REHEARSED, f"    sys.path.insert(0, '/')\n{REHEARSED}", "argv and path"),
+    "its folder": ("spare", "os.chdir(given.cwd())", "self.ahead or os.chdir(given.cwd())", "cwd"),
 }  # fmt: skip
 
 
@@ -70,9 +85,19 @@ def planted(folder: Path, module: str, text: str, instead: str) -> str:
 def test_a_planted_fault_is_noticed(tmp_path: Path, name: str) -> None:
     module, text, instead, script = PLANTS[name]
     launcher = WarmLauncher(tmp_path, source=planted(tmp_path / "source", module, text, instead))
-    fresh, warm = both_ways(launcher, tmp_path, SCRIPTS[script])
+    fresh, *warm = all_ways(launcher, tmp_path, SCRIPTS[script])
     launcher.close()
-    assert warm != fresh
+    assert fresh not in warm
+
+
+@pytest.mark.parametrize("name", AHEAD)
+def test_a_fault_of_forks_that_are_made_ahead_is_noticed(tmp_path: Path, name: str) -> None:
+    module, text, instead, script = AHEAD[name]
+    launcher = WarmLauncher(tmp_path, source=planted(tmp_path / "source", module, text, instead))
+    fresh, ahead, at_once = all_ways(launcher, tmp_path, SCRIPTS[script])
+    launcher.close()
+    assert ahead != fresh
+    assert at_once == fresh
 
 
 def own_twice(tmp_path: Path, launcher: WarmLauncher) -> set[str]:
@@ -106,6 +131,6 @@ def test_a_module_beside_the_script_is_taken(tmp_path: Path, monkeypatch: pytest
     launcher = WarmLauncher(tmp_path)
     if planted:
         monkeypatch.setattr(Warmth, "_shadow", lambda *_: "")
-    fresh, warm = both_ways(launcher, tmp_path, "import struct\nprint(struct.MINE)", beside="struct")
+    fresh, *warm = all_ways(launcher, tmp_path, "import struct\nprint(struct.MINE)", beside="struct")
     launcher.close()
-    assert (warm != fresh) is planted
+    assert (warm != [fresh, fresh]) is planted

@@ -1,10 +1,11 @@
 """A warm job has a copy of the launcher's memory: no other job's token may be in it."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.warm.starting import WarmLauncher
+from tests.warm.starting import TAKER, WarmLauncher
 from tests.warm.test_mutants import planted
 from tests.worker.launching import SOURCE, ended, line_of, read_all
 from titan.worker.launcher import frames
@@ -29,8 +30,9 @@ print(*sorted(int(number) for number in found))
 WIPING = "            self._room[begin:end] = bytes(end - begin)\n"
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("fault", [False, True])
-def test_a_job_has_no_token_of_another_in_its_memory(tmp_path: Path, fault: bool) -> None:
+def test_a_job_has_no_token_of_another_in_its_memory(tmp_path: Path, fault: bool, ahead: bool) -> None:
     source = planted(tmp_path / "source", "inbox", WIPING, "            pass\n") if fault else SOURCE
     launcher = WarmLauncher(tmp_path, source=source)
     launcher.env["TITAN_TOKEN"] = TOKEN.format(1)
@@ -43,6 +45,9 @@ def test_a_job_has_no_token_of_another_in_its_memory(tmp_path: Path, fault: bool
         launcher.start(fence, "pass")
         assert ended(launcher) == (0, 0)
     launcher.env["TITAN_TOKEN"] = TOKEN.format(5)
+    launcher.spare()
+    if not ahead:
+        os.close(launcher.start(TAKER, "pass"))
     seen = read_all(launcher.start(5, SCAN))
     launcher.close()
     assert (seen == "5\n") is not fault

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.warm.numpy_scripts import NUMPY_SCRIPTS
-from tests.warm.starting import WarmLauncher, both_ways
+from tests.warm.starting import WarmLauncher, all_ways
 from tests.warm.test_mutants import planted
 from titan.worker.warmth import WARM, Warmth
 
@@ -25,16 +25,16 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmLauncher]
 
 @pytest.mark.parametrize("name", NUMPY_SCRIPTS)
 def test_a_script_with_numpy_preloaded_is_as_a_fresh_one(launcher: WarmLauncher, tmp_path: Path, name: str) -> None:
-    fresh, warm = both_ways(launcher, tmp_path, NUMPY_SCRIPTS[name])
-    assert warm == fresh
+    fresh, *warm = all_ways(launcher, tmp_path, NUMPY_SCRIPTS[name])
+    assert warm == [fresh, fresh]
 
 
 def test_and_as_one_that_imports_it_itself(tmp_path: Path) -> None:
     launcher = WarmLauncher(tmp_path)
     for name in LEAN:
         (tmp_path / name).mkdir()
-        fresh, warm = both_ways(launcher, tmp_path / name, NUMPY_SCRIPTS[name])
-        assert warm == fresh
+        fresh, *warm = all_ways(launcher, tmp_path / name, NUMPY_SCRIPTS[name])
+        assert warm == [fresh, fresh]
     launcher.close()
 
 

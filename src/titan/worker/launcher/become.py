@@ -25,6 +25,7 @@ from titan.worker.launcher.spare import Fork
 FILE_INPUT = 257  # Py_file_input
 FLUSH_FAILED = 120
 _SYS_CLOSE_RANGE = 436  # the same on all machines
+_SPARE = b"/\0titan\0spare\0"  # folder and command line of one that waits
 INTERRUPTED = -1000  # no exit code: it dies of SIGINT
 _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 LAST_DESCRIPTOR = (1 << 31) - 1
@@ -126,13 +127,15 @@ def prepare(server: Server, fork: Fork) -> None:
 
 
 def _rehearse(server: Server) -> None:
-    """Be a job that does nothing, so that the pages of memory that are written to on the way are copied already."""
+    """Be a job that does nothing, so that the pages of memory that are written to on the way are copied already.
+
+    Nothing stays of it but what `take_place` and `execute` make anew. Others see which process it is.
+    """
     before = sys.modules["__main__"]
-    given = Given(b"/\0titan\0spare\0" + b"".join([b"%s=%s\0" % pair for pair in os.environb.items()]), 2, 14)
+    given = Given(_SPARE + b"".join([b"%s=%s\0" % pair for pair in os.environb.items()]), 2, len(_SPARE))
     server.place.show(given)
     _take_environment(server, given)
     time.tzset()
-    sys.argv = list(sys.argv)
     _folder_of(b"/dev/null")
     execute("/dev/null")
     sys.stdout.write("")

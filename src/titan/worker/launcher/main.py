@@ -29,7 +29,7 @@ from titan.worker.launcher.spawn import Spawner
 LEFTOVER_GRACE_MS = 500
 STOP_GRACE_MS = 10_000
 # Jobs that follow each other closely are not kept waiting for a fork that none of them asked for yet.
-SPARE_AFTER_S = float(os.environ.get("SPA","0.001"))
+SPARE_AFTER_S = 0.001
 SPARE_BESIDE_JOBS_S = 0.01
 NEVER = 1 << 62
 _SIGCONT, _SIGKILL, _SIGTERM = _signal.SIGCONT, _signal.SIGKILL, _signal.SIGTERM

@@ -21,7 +21,7 @@ _READ_S = 5.0
 _ROOM_BYTES = 1 << 16
 _LENGTH = struct.Struct("<I")
 _RECEIVE_BYTES = 1 << 18
-_DESCRIPTORS_MAX = 2
+_DESCRIPTOR_BYTES = 4
 
 
 class Spare:
@@ -34,12 +34,9 @@ class Spare:
         self.pid = pid
         self.reading = reading
 
-    def give(self, order: Launch, descriptors: list[int]) -> bool:
-        """Let it become `order`, with its output and, for a shim, where that one tells; False if it cannot any more.
-
-        It is closed then, and as good as dead.
-        """
-        packed = b"".join([number.to_bytes(4, "little") for number in descriptors])
+    def give(self, order: Launch, output: int) -> bool:
+        """Let it become `order`, with stdout and stderr on `output`; False if it cannot any more, and is killed."""
+        packed = output.to_bytes(_DESCRIPTOR_BYTES, "little")
         size = _LENGTH.size + len(order.body)
         try:
             if size > _ROOM_BYTES:
@@ -109,10 +106,9 @@ class Line:
     def receive(self) -> tuple[Launch, list[int]]:
         """Wait for the order. Ends this process if there comes none."""
         data, ancillary, _, _ = self._line.recvmsg(
-            _RECEIVE_BYTES, _socket.CMSG_SPACE(4 * _DESCRIPTORS_MAX), _socket.MSG_CMSG_CLOEXEC
+            _RECEIVE_BYTES, _socket.CMSG_SPACE(_DESCRIPTOR_BYTES), _socket.MSG_CMSG_CLOEXEC
         )
-        packed = b"".join([part for _, _, part in ancillary])
-        descriptors = [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed), 4)]
+        descriptors = [int.from_bytes(packed, "little") for _, _, packed in ancillary]
         while data and len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
             more = self._line.recv(_RECEIVE_BYTES)
             data = data + more if more else b""
@@ -128,9 +124,7 @@ class Fork:
     `handlers` are those that a job does not have as this process has them.
     """
 
-    def __init__(
-        self, source: Source, writing: int, empty: int, parent: int, handlers: list[tuple[int, Any]]
-    ) -> None:
+    def __init__(self, source: Source, writing: int, empty: int, parent: int, handlers: list[tuple[int, Any]]) -> None:
         self._source = source
         self._writing = writing
         self._handlers = handlers

@@ -89,11 +89,13 @@ class Spawner:
         if not order.warm or self._server is None:
             return self._fork(lambda writing: self._execute(order, descriptors, writing))
         self._wanted = True
-        spare, self._spare = self._spare, None
-        if spare is not None and spare.give(order, descriptors):
-            self.spares.discard(spare.pid)
-            return spare.pid, spare.reading
-        # None was made, or it has died and is not reaped yet.
+        spare = self._spare
+        # A shim is waited for, and a spare may have been stopped.
+        if spare is not None and not order.reap:
+            self._spare = None
+            if spare.give(order, descriptors[0]):
+                self.spares.discard(spare.pid)
+                return spare.pid, spare.reading
         return self._fork(lambda writing: self._warm(AtHand(order, descriptors), writing))
 
     def _fork(self, become: Callable[[int], NoReturn]) -> tuple[int, int]:
