@@ -19,7 +19,7 @@ from titan.worker.launcher.frames import Ping, Renewed, Report, Start, boot_ms
 from titan.worker.launching import WARM_PROGRAM
 from titan.worker.warmth import WARM, Warmth
 
-SPARE = b"titan\0spare\0"
+SPARE = b"titan-spare\0"
 TAKER = 1 << 40  # the fence of a job that is there to take a spare
 KEPT = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR")
 

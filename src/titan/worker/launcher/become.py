@@ -25,7 +25,7 @@ from titan.worker.launcher.spare import Fork
 FILE_INPUT = 257  # Py_file_input
 FLUSH_FAILED = 120
 _SYS_CLOSE_RANGE = 436  # the same on all machines
-_SPARE = b"/\0titan\0spare\0"  # folder and command line of one that waits
+_SPARE = b"/\0titan-spare\0"  # folder and command line of one that waits
 INTERRUPTED = -1000  # no exit code: it dies of SIGINT
 _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 LAST_DESCRIPTOR = (1 << 31) - 1
