@@ -50,6 +50,16 @@ def test_jobs_that_come_at_once_are_forked_at_once(launcher: WarmLauncher) -> No
     assert [report.a for report in ends if report.kind == frames.ENDED] == [0] * 8
 
 
+def test_one_is_made_beside_a_job_that_goes_on(launcher: WarmLauncher) -> None:
+    launcher.start(1, "import signal\nsignal.pause()")
+    long = launcher.report().a
+    first = launcher.spare()
+    assert int(read_all(launcher.start(2, WHO)).split()[0]) == first
+    assert ended(launcher) == (0, 0)
+    spare = launcher.spare()
+    assert sorted(launcher.children()) == sorted([long, spare])
+
+
 def test_it_holds_nothing_of_the_launchers(launcher: WarmLauncher) -> None:
     spare = launcher.spare()
     with Path(f"/proc/{spare}/environ").open("rb") as file:

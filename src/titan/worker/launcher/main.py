@@ -28,9 +28,10 @@ from titan.worker.launcher.spawn import Spawner
 
 LEFTOVER_GRACE_MS = 500
 STOP_GRACE_MS = 10_000
-# Jobs that follow each other closely are not kept waiting for a fork that none of them asked for yet.
+# Jobs that follow each other closely do not wait for a fork that none of them asked for yet, nor does the end of one
+# that has just begun.
 SPARE_AFTER_S = 0.001
-SPARE_BESIDE_JOBS_S = 0.01
+SPARE_AFTER_START_S = 0.01
 NEVER = 1 << 62
 _SIGCONT, _SIGKILL, _SIGTERM = _signal.SIGCONT, _signal.SIGKILL, _signal.SIGTERM
 
@@ -80,6 +81,8 @@ class Launcher:
         self._ended: list[Job] = []
         self._strays: dict[int, list[Job]] = {}
         self._renewed_ms = 0
+        self._latest = 0  # the pid of the job that was started last
+        self._latest_s = 0.0
         self._oom = OomCounter()
         self._timer = BootTimer()
         self._poll = select.epoll()
@@ -133,7 +136,9 @@ class Launcher:
     def _spare_after_s(self) -> float | None:
         if not self._spawner.wants_spare:
             return None
-        return SPARE_BESIDE_JOBS_S if self._mains else SPARE_AFTER_S
+        if self._latest not in self._mains:
+            return SPARE_AFTER_S
+        return max(SPARE_AFTER_S, self._latest_s + SPARE_AFTER_START_S - time.monotonic())
 
     def _receive(self) -> bool:
         """Take what the worker sent; False at its end."""
@@ -175,6 +180,7 @@ class Launcher:
             return
         finally:
             os.close(output)
+        self._latest, self._latest_s = pid, time.monotonic()
         job = Job(order, pid, shim, reading, oom_before)
         if shim:
             self._shims.add(shim)
