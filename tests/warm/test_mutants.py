@@ -56,7 +56,7 @@ AHEAD = {
     "signals stay blocked": (
         "spare",
         "_set(number, _signal.SIG_DFL)\n        _signal",
-        "_set(number, _signal.SIG_DFL)\n        source.ahead or _signal",
+        "_set(number, _signal.SIG_DFL)\n        isinstance(source, Line) or _signal",
         "signals",
     ),
     "a module of the rehearsal's": (

@@ -1,6 +1,7 @@
 """The fork that is made ahead: a job takes it, another is made, and nothing that happens to one is felt by a job."""
 
 import os
+import resource
 import select
 import signal
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from tests.warm.starting import WarmLauncher
 from tests.warm.test_mutants import planted
 from tests.worker.double import PATIENCE_S
-from tests.worker.launching import ended, read_all
+from tests.worker.launching import SOURCE, ended, read_all
 from tests.worker.processes import Death
 from titan.worker.launcher import frames
 
@@ -117,8 +118,21 @@ def test_it_is_nobodys_leftover(launcher: WarmLauncher) -> None:
     assert launcher.children() == [spare]
 
 
-def test_one_that_was_stopped_holds_up_a_long_order_for_a_moment_only(tmp_path: Path) -> None:
-    launcher = WarmLauncher(tmp_path, source=planted(tmp_path / "source", "spare", "_READ_S = 5.0", "_READ_S = 0.05"))
+@pytest.mark.parametrize("length", [10, 1_000_000])
+def test_one_that_was_stopped_goes_on(launcher: WarmLauncher, length: int) -> None:
+    launcher.env["LARGE"] = "x" * length
+    spare = launcher.spare()
+    os.kill(spare, signal.SIGSTOP)
+    assert read_all(launcher.start(1, "import os\nprint(len(os.environ['LARGE']))", timeout_ms=20_000)) == f"{length}\n"
+    assert launcher.report().a == spare
+    assert ended(launcher) == (0, 0)
+
+
+def test_one_that_does_not_read_its_long_order_is_given_up(tmp_path: Path) -> None:
+    source = planted(tmp_path / "source", "spare", "_READ_S = 5.0", "_READ_S = 0.05")
+    path = Path(source) / "titan" / "worker" / "launcher" / "spare.py"
+    path.write_text(path.read_text().replace("_signal.SIGCONT", "0"))
+    launcher = WarmLauncher(tmp_path, source=source)
     launcher.env["LARGE"] = "x" * 1_000_000
     spare = launcher.spare()
     os.kill(spare, signal.SIGSTOP)
@@ -127,6 +141,59 @@ def test_one_that_was_stopped_holds_up_a_long_order_for_a_moment_only(tmp_path: 
     assert (report.kind, report.a != spare) == (frames.STARTED, True)
     assert ended(launcher) == (0, 0)
     launcher.close()
+
+
+# What a program that the job executes has for its environment is what the job has.
+SAME_BELOW = """
+import os, subprocess
+said = subprocess.run(["/usr/bin/env", "-0"], capture_output=True, check=True).stdout
+print(sorted(said.rstrip(b"\\0").split(b"\\0")) == sorted(b"%s=%s" % pair for pair in os.environb.items()))
+"""
+
+
+@pytest.mark.parametrize("fault", [False, True])
+@pytest.mark.parametrize("way", ["less than the launcher's", "less than what an import set"])
+def test_a_small_environment_ends_where_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, fault: bool
+) -> None:
+    source = planted(tmp_path / "source", "place", "self._pointers[row] = 0", "pass") if fault else SOURCE
+    setter = {"setter": "import os\nfor number in range(40):\n    os.environ[f'SET_{number}'] = 'x' * 20\n"}
+    if way == "less than the launcher's":
+        monkeypatch.setenv("PATH", os.environ["PATH"] + ":/no/such/folder" * 400)
+        setter = {}
+    launcher = WarmLauncher(tmp_path, tuple(setter), source, setter)
+    launcher.env["PATH"] = "/usr/bin:/bin"
+    (tmp_path / "job.py").write_text(SAME_BELOW)
+    seen = launcher.run(tmp_path, ahead=True)
+    launcher.close()
+    assert (seen == (0, "True\n")) is not fault
+
+
+@pytest.mark.parametrize("reap", [False, True])
+def test_a_table_that_is_full_in_the_fork_makes_no_second_launcher(launcher: WarmLauncher, reap: bool) -> None:
+    pid = launcher.process.pid
+    launcher.files()
+    os.close(launcher.start(100, "pass"))  # takes the spare
+    assert ended(launcher) == (0, 0)
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    full = 0
+    for number in range(3, 40):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (number, hard))
+        os.close(launcher.start(number, "pass", reap=reap))
+        report = launcher.report()
+        if report.kind == frames.NOT_STARTED:
+            full += 1
+        else:
+            assert report.kind == frames.STARTED
+            report = launcher.report()
+        assert report.fence == number
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert full > 0
+    for number in range(50, 58):
+        assert read_all(launcher.start(number, "print('here')", reap=reap)) == "here\n"
+        assert ended(launcher) == (0, 0)
+    spare = launcher.spare()
+    assert launcher.children() == [spare]
 
 
 def test_a_shim_is_not_waited_for_at_one_that_was_stopped(launcher: WarmLauncher) -> None:
@@ -145,7 +212,7 @@ def test_many_jobs_leave_no_descriptor(launcher: WarmLauncher) -> None:
     assert launcher.files() == before
 
 
-def test_a_launcher_that_is_not_warm_makes_none(tmp_path: Path) -> None:
+def test_an_executed_job_does_not_take_it(tmp_path: Path) -> None:
     launcher = WarmLauncher(tmp_path)
     for fence, reap in enumerate((False, True)):
         spare = launcher.spare()

@@ -284,8 +284,8 @@ class Launcher:
                 if now_ms >= job.timeout_at:
                     self._stop(job, frames.CAUSE_TIMEOUT, STOP_GRACE_MS)
                 elif now_ms >= self._lease_end(job):
-                    spare_ms = job.order.lease_kill_ms - job.order.lease_term_ms
-                    self._stop(job, frames.CAUSE_LEASE, spare_ms)
+                    grace_ms = job.order.lease_kill_ms - job.order.lease_term_ms
+                    self._stop(job, frames.CAUSE_LEASE, grace_ms)
 
     def _lease_end(self, job: Job) -> int:
         return self._renewed_ms + job.order.lease_term_ms if job.order.lease_term_ms else NEVER

@@ -50,7 +50,7 @@ _FIELDS = {
 class Place:
     """The layout of this process, read once before any fork. Raises OSError where the kernel lets nobody change it.
 
-    It has room for what one fork is to show. Nothing is written to it before, so it costs no memory.
+    It has room for what one fork is to show, which costs no memory before.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,8 @@ class Place:
             self._pointers[row] = at
             at += len(entry) + 1
             row += 1
-        _environ.value = self._room + table * _POINTER_BYTES  # a row of 0 ends it
+        self._pointers[row] = 0
+        _environ.value = self._room + table * _POINTER_BYTES
 
     def _set(self) -> None:
         self._map.brk = _libc.sbrk(0)

@@ -7,12 +7,14 @@ never has anybody else's.
 
 import _signal  # type: ignore[import-not-found]
 import _socket
+import errno
 import os
 import struct
-from typing import Any, Protocol
+import time
+from typing import Any
 
 from titan.worker.launcher import failure, shim, tree
-from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Given, Launch
+from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, STAGE_FORK, Given, Launch
 from titan.worker.launcher.place import Place
 
 EVERY_SIGNAL = _signal.valid_signals()
@@ -38,12 +40,15 @@ class Spare:
         """Let it become `order`, with stdout and stderr on `output`; False if it cannot any more, and is killed."""
         packed = output.to_bytes(_DESCRIPTOR_BYTES, "little")
         size = _LENGTH.size + len(order.body)
+        until_s = time.monotonic() + _READ_S
+        # It would never read, nor would the job's timeout run, if somebody had stopped it.
+        tree.signal_process(self.pid, _signal.SIGCONT)
         try:
-            if size > _ROOM_BYTES:
-                self._line.settimeout(_READ_S)
+            self._line.settimeout(_READ_S)
             head = _LENGTH.pack(len(order.body))
             sent = self._line.sendmsg([head, order.body], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
             while sent < size:
+                self._line.settimeout(max(0.001, until_s - time.monotonic()))
                 sent += self._line.send(order.body[sent - _LENGTH.size :])
         except OSError:
             tree.signal_process(self.pid, tree.SIGKILL)
@@ -59,22 +64,8 @@ class Spare:
         os.close(self.reading)
 
 
-class Source(Protocol):
-    """Where a fork has its order from. `ahead`: it is not known yet."""
-
-    ahead: bool
-
-    def descriptors(self) -> list[int]:
-        """Return what it has open."""
-
-    def receive(self) -> tuple[Launch, list[int]]:
-        """Return the order and the descriptors that belong to it."""
-
-
 class AtHand:
     """An order that was there before the fork."""
-
-    ahead = False
 
     def __init__(self, order: Launch, descriptors: list[int]) -> None:
         # What it lies in is overwritten, and they are closed, on the way out of the launcher's loop.
@@ -82,29 +73,26 @@ class AtHand:
         self._order = order
         self._descriptors = [os.dup(number) for number in descriptors]
 
-    def descriptors(self) -> list[int]:
-        """Return the output of the job, and where a shim tells."""
-        return self._descriptors
-
     def receive(self) -> tuple[Launch, list[int]]:
-        """Return it."""
+        """Return it, and the descriptors of the job's output and of where a shim tells."""
         return self._order, self._descriptors
 
 
 class Line:
     """A spare's side of its socket."""
 
-    ahead = True
-
     def __init__(self, line: _socket.socket) -> None:
         self._line = line
 
-    def descriptors(self) -> list[int]:
-        """Return that of the socket."""
-        return [self._line.fileno()]
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self._line.fileno()
 
     def receive(self) -> tuple[Launch, list[int]]:
-        """Wait for the order. Ends this process if there comes none."""
+        """Wait for the order; return it and the descriptor of the job's output.
+
+        Ends this process if there comes none. Raises OSError when it did not arrive whole.
+        """
         data, ancillary, _, _ = self._line.recvmsg(
             _RECEIVE_BYTES, _socket.CMSG_SPACE(_DESCRIPTOR_BYTES), _socket.MSG_CMSG_CLOEXEC
         )
@@ -112,10 +100,17 @@ class Line:
         while data and len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
             more = self._line.recv(_RECEIVE_BYTES)
             data = data + more if more else b""
-        if not data or not descriptors:
-            os._exit(0)
+        if not descriptors:
+            if not data:
+                os._exit(0)
+            raise OSError(errno.EMFILE, "no descriptor is left for the output")
+        if not data:
+            raise OSError(errno.ECONNRESET, "the order did not come whole")
         self._line.close()
         return Launch(memoryview(data)[_LENGTH.size :]), descriptors
+
+
+Source = AtHand | Line
 
 
 class Fork:
@@ -140,20 +135,21 @@ class Fork:
     @property
     def ahead(self) -> bool:
         """Whether there is time until it has its order."""
-        return self._source.ahead
+        return isinstance(self._source, Line)
 
     def descriptors(self) -> list[int]:
-        """Return what it needs to have open, in order."""
-        return sorted([self._writing, *self._source.descriptors()])
+        """Return what one that was made ahead needs to have open, in order."""
+        return sorted([self._writing, self._source.fileno()]) if isinstance(self._source, Line) else [self._writing]
 
     def become(self, place: Place) -> Given:
         """Become what the order says, but for the interpreter; return what is given to the program.
 
         Ends this process when there is no order, or when it cannot be obeyed, which the launcher is told.
         """
-        order, descriptors = self._source.receive()
-        stage = STAGE_FOLDER
+        stage = STAGE_FORK
         try:
+            order, descriptors = self._source.receive()
+            stage = STAGE_FOLDER
             if order.reap:
                 _signal.pthread_sigmask(_signal.SIG_BLOCK, EVERY_SIGNAL)
                 shim.split(descriptors[1])

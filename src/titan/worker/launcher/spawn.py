@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from titan.worker.launcher import failure, shim, tree
 from titan.worker.launcher.become import Become, signals_to_reset
-from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, Launch
+from titan.worker.launcher.frames import STAGE_EXEC, STAGE_FOLDER, STAGE_FORK, Launch
 from titan.worker.launcher.server import Server
 from titan.worker.launcher.spare import EVERY_SIGNAL, AtHand, Fork, Line, Source, Spare
 
@@ -43,23 +43,27 @@ class Spawner:
         """Fork ahead for the next warm start. One that fails, now or as it waits, is not made again before that."""
         try:
             line, theirs = _socket.socketpair()
-            pid, reading = self._fork(lambda writing: self._warm(Line(theirs), writing))
         except OSError:
             self._wanted = False
             return
+        try:
+            pid, reading = self._fork(lambda writing: self._warm(Line(theirs), writing))
+        except OSError:
+            self._wanted = False
+            line.close()
+            theirs.close()
+            return
+        theirs.close()
         self.spares.add(pid)
         self._spare = Spare(line, pid, reading)
 
-    def reaped(self, pid: int) -> bool:
-        """Say whether `pid`, which is dead and reaped, was a spare."""
-        if pid not in self.spares:
-            return False
+    def reaped(self, pid: int) -> None:
+        """Forget `pid` if it was a spare: it is dead and reaped."""
         self.spares.discard(pid)
         if self._spare is not None and self._spare.pid == pid:
             self._spare.close()
             self._spare = None
             self._wanted = False
-        return True
 
     def spawn(self, order: Launch, output: int) -> tuple[int, int, int]:
         """Start `order` with stdout and stderr on `output`.
@@ -114,7 +118,14 @@ class Spawner:
                 _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
                 os.close(writing)
         if pid == 0:
-            become(writing)
+            # Nothing but `Become` may go on in the launcher's frames: it would be a second launcher.
+            try:
+                become(writing)
+            except OSError as error:
+                failure.tell(writing, error, STAGE_FORK)
+                os._exit(127)
+            except Exception:  # noqa: BLE001
+                os._exit(127)
         return pid, reading
 
     def _warm(self, source: Source, writing: int) -> NoReturn:
